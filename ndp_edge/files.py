@@ -1,0 +1,43 @@
+"""Whole files or none: a killed process never leaves half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from ndp_edge.errors import InputError
+
+
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write through a temporary sibling and a rename.
+
+    Args:
+        path: the file; its folder must exist. An existing file is replaced.
+        data: its whole content.
+        sync: flush it to the disk first. Off is for files that a rerun makes again anyway:
+            a killed process still leaves whole files, a power cut may not.
+
+    Raises:
+        InputError: the folder does not exist, or the path is a folder.
+        OSError: the disk is full or not writable; nothing is left behind.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}; make it first")
+    # The process and thread in the name: two writers of one file never share a temporary.
+    tag = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name[:80]}.{tag}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            if sync:
+                os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
