@@ -1,0 +1,186 @@
+"""Reading, checking and resizing pictures: the only place that knows colour order.
+
+Every picture leaves this module as uint8 [H, W, 3] RGB, 0 to 255, whatever the file held. cv2 is
+imported inside the functions, so that importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ndp_edge.errors import InputError
+from ndp_edge.imagefile import check_complete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def is_image_name(path: Path) -> bool:
+    """True for a name that ends as one of SUFFIXES (any case) and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(path: Path | str) -> NDArray[np.uint8]:
+    """Read one picture file.
+
+    Returns uint8 [H, W, 3], RGB, 0 to 255, contiguous. Gray is replicated over three channels,
+    16-bit is scaled by its type (65535 -> 255, never by its content), alpha is dropped, a palette
+    becomes its colours, and a photograph's EXIF orientation is applied.
+
+    Raises InputError: missing, empty, no picture, truncated or damaged, or a pixel type whose
+    range is not known (floating point).
+    """
+    path = Path(path)
+    raw = _decode(path, _read_bytes(path))
+    if raw.dtype == np.uint16:
+        raw = ((raw.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if raw.dtype != np.uint8:
+        raise InputError(
+            f"{path}: pixels of type {raw.dtype} have no known range; save it with 8 or 16 bits"
+        )
+    if raw.ndim == 2:
+        raw = raw[:, :, None]
+    if raw.shape[2] == 1:
+        return np.repeat(raw, 3, axis=2)
+    return np.ascontiguousarray(raw[:, :, 2::-1])  # cv2's BGR(A) to RGB
+
+
+def read_square(path: Path | str, size: int) -> NDArray[np.uint8]:
+    """Read a square picture and bring it to uint8 [size, size, 3] RGB (area averaging).
+
+    Raises InputError as read_image does, and when the picture is not square or smaller than size:
+    stretching or enlarging would show the net something the camera never saw.
+    """
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if height != width:
+        raise InputError(
+            f"{path}: {width}x{height} pixels is not square; crop or tile it to squares of at "
+            f"least {size}x{size}"
+        )
+    if height < size:
+        raise InputError(
+            f"{path}: {width}x{height} pixels is smaller than the net's {size}x{size}; take "
+            f"larger pictures or train with a smaller --image-size"
+        )
+    return _shrink(image, size)
+
+
+def read_mask(path: Path | str, size: int) -> NDArray[np.bool_]:
+    """Read a ground-truth mask as bool [size, size]; every non-zero pixel counts as defect.
+
+    A larger mask is shrunk: an output pixel is True where at least half its area was marked. A
+    marked mask never shrinks to nothing: then any covered pixel is True.
+
+    Raises InputError as read_square does, and for a JPEG (its ringing leaves non-zero pixels).
+    """
+    path = Path(path)
+    if path.suffix.lower() in {".jpg", ".jpeg"}:
+        raise InputError(f"{path}: a mask stored as JPEG is not exact; save it as PNG")
+    marked = np.where(read_square_raw(path, size).any(axis=2), np.float32(1), np.float32(0))
+    if marked.shape == (size, size):
+        return marked > 0
+    covered = _shrink(marked, size)
+    mask: NDArray[np.bool_] = covered >= 0.5
+    return mask if mask.any() else covered > 0
+
+
+def read_square_raw(path: Path, size: int) -> NDArray[np.uint8]:
+    """read_image that insists on a square of at least size, without resizing."""
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if height != width or height < size:
+        raise InputError(
+            f"{path}: a mask of {width}x{height} pixels does not fit pictures that are square and "
+            f"at least {size}x{size}; save it at its picture's size"
+        )
+    return image
+
+
+def is_gray(image: NDArray[np.uint8]) -> bool:
+    """True when the three channels of uint8 [..., 3] are equal everywhere."""
+    return bool(
+        np.array_equal(image[..., 0], image[..., 1])
+        and np.array_equal(image[..., 0], image[..., 2])
+    )
+
+
+def write_png(path: Path | str, array: NDArray[Any]) -> None:
+    """Write uint8 [H, W, 3] RGB, uint8 [H, W] or bool [H, W] (0/255) as PNG, atomically.
+
+    Raises ValueError for another type or shape; OSError where the disk refuses.
+    """
+    import cv2
+
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    if array.dtype != np.uint8 or not (
+        array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    ):
+        raise ValueError(f"write_png takes uint8 [H,W,3] or [H,W], got {array.dtype} {array.shape}")
+    stored = array if array.ndim == 2 else array[:, :, ::-1]
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(stored))
+    if not done:
+        raise ValueError(f"cannot encode an array of shape {array.shape} as PNG")
+    write_bytes(Path(path), encoded.tobytes())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: temporary sibling, fsync, rename. A failure leaves no trace."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a picture") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not data:
+        raise InputError(f"{path}: the file is empty; copy it again from its source")
+    return data
+
+
+def _decode(path: Path, data: bytes) -> NDArray[Any]:
+    """Decode with cv2 to [H, W] or [H, W, C] BGR of the file's own depth."""
+    import cv2
+
+    problem = check_complete(data)  # cv2 half-decodes truncated files without a word
+    if problem:
+        raise InputError(f"{path}: {problem}; copy it again from its source or remove it")
+    try:
+        raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    except cv2.error:
+        raw = None
+    if raw is None or raw.size == 0:
+        raise InputError(f"{path}: cannot be decoded; save it again as PNG or remove it")
+    return np.asarray(raw)
+
+
+def _shrink(image: NDArray[Any], size: int) -> NDArray[Any]:
+    if image.shape[0] == size:
+        return image
+    import cv2
+
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
