@@ -1,0 +1,175 @@
+"""Artificial defects (eq. 1): something natural pasted inside a Perlin-noise mask.
+
+I_ad = I_o * (1 - I_m) + I_n * I_m. Both images come from one array, so that they are equal
+to the last bit outside the mask. NumPy and OpenCV only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Rng = np.random.Generator
+
+MAX_OCTAVE = 5
+"""Perlin cells per axis are 2^0 to 2^5, drawn per axis (DRAEM)."""
+
+MASK_LEVEL = 0.5
+"""Noise above this is defect. About one mask in 25 comes out empty."""
+
+
+def perlin(size: int, cells: tuple[int, int], rng: Rng) -> Image:
+    """Perlin noise [size, size], float32, about [-1, 1], with `cells` cells per axis (y, x)."""
+    angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
+    grad = np.stack([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
+    axes = [np.arange(size, dtype=np.float32) * (c / size) for c in cells]
+    cell = [np.minimum(a.astype(np.int64), c - 1) for a, c in zip(axes, cells, strict=True)]
+    frac = [a - c for a, c in zip(axes, cell, strict=True)]
+
+    def corner(dy: int, dx: int) -> Image:
+        g = grad[np.ix_(cell[0] + dy, cell[1] + dx)]
+        dot = g[..., 0] * (frac[0][:, None] - dy) + g[..., 1] * (frac[1][None, :] - dx)
+        return np.asarray(dot, np.float32)
+
+    fade_y, fade_x = (f**3 * (f * (f * 6 - 15) + 10) for f in frac)
+    top = corner(0, 0) + fade_x[None, :] * (corner(0, 1) - corner(0, 0))
+    bottom = corner(1, 0) + fade_x[None, :] * (corner(1, 1) - corner(1, 0))
+    noise = np.sqrt(2.0) * (top + fade_y[:, None] * (bottom - top))
+    return noise.astype(np.float32)
+
+
+def rotate(image: Image, degrees: float) -> Image:
+    """Turn [H, W] or [H, W, 3] about its centre; what comes in from outside is mirrored."""
+    h, w = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), degrees, 1.0)
+    turned = cv2.warpAffine(image, matrix, (w, h), borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(turned, np.float32)
+
+
+def perlin_mask(size: int, rng: Rng) -> NDArray[np.bool_]:
+    """A defect mask [size, size]: Perlin noise, turned by up to 90 degrees, above 0.5. May be empty."""
+    cells = (2 ** int(rng.integers(0, MAX_OCTAVE + 1)), 2 ** int(rng.integers(0, MAX_OCTAVE + 1)))
+    noise = rotate(perlin(size, cells, rng), float(rng.uniform(-90, 90)))
+    return np.asarray(noise > MASK_LEVEL)
+
+
+def _gamma(x: Image, rng: Rng) -> Image:
+    return np.asarray(x ** rng.uniform(0.5, 2.0), np.float32)
+
+
+def _brightness(x: Image, rng: Rng) -> Image:
+    return np.asarray(x * rng.uniform(0.8, 1.2) + rng.uniform(-0.12, 0.12), np.float32)
+
+
+def _sharpen(x: Image, rng: Rng) -> Image:
+    soft = cv2.GaussianBlur(x, (0, 0), 1.5)
+    return np.asarray(x + rng.uniform(-0.8, 1.5) * (x - soft), np.float32)
+
+
+def _hue(x: Image, rng: Rng) -> Image:
+    hsv = cv2.cvtColor(np.clip(x, 0, 1), cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0] + rng.uniform(-70, 70)) % 360
+    hsv[..., 1] = np.clip(hsv[..., 1] + rng.uniform(-0.2, 0.2), 0, 1)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.float32)
+
+
+def _solarise(x: Image, rng: Rng) -> Image:
+    return np.where(x > rng.uniform(0.12, 0.5), 1 - x, x).astype(np.float32)
+
+
+def _posterise(x: Image, rng: Rng) -> Image:
+    levels = float(rng.integers(3, 17))
+    return np.asarray(np.floor(x * levels) / levels, np.float32)
+
+
+def _invert(x: Image, rng: Rng) -> Image:
+    return np.asarray(1 - x, np.float32)
+
+
+def _stretch(x: Image, rng: Rng) -> Image:
+    low, high = float(x.min()), float(x.max())
+    return np.asarray((x - low) / max(high - low, 1e-3), np.float32)
+
+
+def _turn(x: Image, rng: Rng) -> Image:
+    return rotate(x, float(rng.uniform(-45, 45)))
+
+
+AUGMENTATIONS: Sequence[Callable[[Image, Rng], Image]] = (
+    _gamma, _brightness, _sharpen, _hue, _solarise, _posterise, _invert, _stretch, _turn,
+)  # fmt: skip
+
+
+def augment_source(image: Image, rng: Rng, *, gray: bool) -> Image:
+    """Three different photometric or geometric changes of a pasted source, then [0, 1].
+
+    On a gray surface the source must be gray too: otherwise the net learns "colour is a
+    defect" and finds nothing real (measured: image AUROC 0.48).
+    """
+    for i in rng.choice(len(AUGMENTATIONS), 3, replace=False):
+        image = np.clip(AUGMENTATIONS[int(i)](image, rng), 0, 1)
+    return to_gray(image) if gray else image
+
+
+def to_gray(image: Image) -> Image:
+    """RGB [H, W, 3] to its luma in all three channels."""
+    luma = image @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.repeat(luma[..., None], 3, axis=2).astype(np.float32)
+
+
+def random_crop(image: NDArray[Any], size: int, rng: Rng) -> NDArray[Any]:
+    """A [size, size] window anywhere in [H, W, ...]; H and W at least `size`."""
+    y = int(rng.integers(0, image.shape[0] - size + 1))
+    x = int(rng.integers(0, image.shape[1] - size + 1))
+    return image[y : y + size, x : x + size]
+
+
+def procedural_source(size: int, rng: Rng) -> Image:
+    """A picture to paste where no folder of photographs was named, [size, size, 3] in [0, 1].
+
+    Blurred colour noise, stripes or Perlin blobs in two random colours.
+    """
+    kind = int(rng.integers(0, 3))
+    if kind == 0:
+        coarse = rng.random((2 ** int(rng.integers(2, 7)),) * 2 + (3,), dtype=np.float32)
+        return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
+    if kind == 1:
+        y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+        angle, period = rng.uniform(0, np.pi), rng.uniform(3, 40)
+        wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
+        blend = (wave * rng.uniform(0.3, 4)).clip(-1, 1) / 2 + 0.5
+    else:
+        cells = 2 ** int(rng.integers(1, 6))
+        blend = (perlin(size, (cells, cells), rng) * rng.uniform(1, 6)).clip(-1, 1) / 2 + 0.5
+    a, b = rng.random((2, 3), dtype=np.float32)
+    noise = rng.normal(0, rng.uniform(0, 0.1), (size, size, 1))
+    return np.clip(a + blend[..., None] * (b - a) + noise, 0, 1).astype(np.float32)
+
+
+def make_defect(
+    good: Image, source: Image, rng: Rng, *, gray: bool, opacity: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Image, NDArray[np.bool_]]:
+    """Eq. 1 with a mask drawn by `rng`.
+
+    Args:
+        good: I_o, float32 [S, S, 3] in [0, 1].
+        source: I_n before augmentation, same shape.
+        rng: the only source of chance.
+        gray: the surface has no colour.
+        opacity: range from which the paste's opacity is drawn; (1, 1) is the paper's opaque
+            paste, lower values make fainter defects.
+
+    Returns:
+        I_ad float32 [S, S, 3] and I_m bool [S, S] (possibly empty).
+    """
+    mask = perlin_mask(good.shape[0], rng)
+    pasted = augment_source(source, rng, gray=gray)
+    alpha = np.float32(rng.uniform(*opacity))
+    defective = good.copy()
+    defective[mask] += alpha * (pasted[mask] - good[mask])
+    return defective, mask

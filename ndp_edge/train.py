@@ -1,0 +1,218 @@
+"""`python -m ndp_edge.train`: photographs of good product to a checkpoint.
+
+The whole training lives in `ndp_edge.training`; this file reads options and data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndp_edge import checkpoint
+from ndp_edge.console import add_json_option, emit_json, info, run_verb
+from ndp_edge.data.folder import Sample, load_images, open_dataset
+from ndp_edge.data.splits import Splits, split
+from ndp_edge.errors import InputError, MachineError
+from ndp_edge.image import is_gray, read_image
+from ndp_edge.model.config import PRESETS, NdpConfig, preset
+from ndp_edge.training.options import TrainOptions
+from ndp_edge.training.state import STATE_NAME, same_run
+
+PAPER_EPOCHS = (400, 200)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m ndp_edge.train", description=__doc__)
+    p.add_argument("--data", type=Path, help="MVTec-style folder; without it, the built-in surface")
+    p.add_argument("--out", type=Path, required=True, help="folder of the run")
+    p.add_argument("--preset", default="nano", choices=PRESETS)
+    length = p.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, nargs=2, metavar=("N1", "N2"), help="default 400 200")
+    length.add_argument("--steps", type=int, nargs=2, metavar=("N1", "N2"))
+    p.add_argument("--batch-size", type=int, default=4)
+    p.add_argument("--lr", type=float, default=1e-4)
+    p.add_argument("--schedule", default="constant", choices=("constant", "cosine"))
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--image-size", type=int, default=256)
+    p.add_argument("--crop", type=int, help="side of random training crops; default: whole images")
+    p.add_argument("--softmax-scale", type=float, default=1.0, help="1.0 is the paper's eq. 4")
+    p.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+    p.add_argument("--perceptual", default="auto", choices=("auto", "vgg16", "none"))
+    p.add_argument("--perceptual-layers", default="first5", choices=("first5", "block-heads"))
+    p.add_argument("--vgg-weights", type=Path, help="torchvision's vgg16 file")
+    p.add_argument("--anomaly-source", type=Path, help="folder of pictures to paste as defects")
+    p.add_argument("--opacity", type=float, nargs=2, default=(1.0, 1.0), metavar=("LOW", "HIGH"),
+                   help="opacity range of pasted defects; 1 1 is the paper")  # fmt: skip
+    p.add_argument("--save-every", type=int, default=200, help="steps")
+    p.add_argument("--sample-every", type=int, default=500, help="steps")
+    p.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
+    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add_json_option(p)
+    return p
+
+
+def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
+    """Command line to options; epochs become steps of `images` good pictures."""
+    per_epoch = -(-images // max(1, args.batch_size))
+    epochs = args.epochs or PAPER_EPOCHS
+    steps = tuple(args.steps) if args.steps else (epochs[0] * per_epoch, epochs[1] * per_epoch)
+    crop = args.crop or args.image_size
+    if crop > args.image_size:
+        raise InputError(f"--crop {crop} is larger than --image-size {args.image_size}")
+    return TrainOptions(
+        steps=steps, batch_size=args.batch_size, lr=args.lr, schedule=args.schedule, crop=crop,
+        opacity=tuple(args.opacity), seed=args.seed, perceptual=args.perceptual,
+        perceptual_layers=args.perceptual_layers, save_every=args.save_every,
+        sample_every=args.sample_every,
+    )  # fmt: skip
+
+
+def read_sources(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
+    """Pictures to paste, RGB uint8, each enlarged where needed to at least side x side.
+
+    Raises:
+        InputError: no such folder, or no picture in it.
+    """
+    if folder is None:
+        return []
+    import cv2
+
+    from ndp_edge.image import is_image_name
+
+    files = sorted(f for f in folder.rglob("*") if is_image_name(f)) if folder.is_dir() else []
+    if not files:
+        raise InputError(f"--anomaly-source {folder}: no such folder, or no picture in it")
+    pictures = []
+    for file in files:
+        picture = read_image(file)
+        scale = side / min(picture.shape[:2])
+        if scale > 1:
+            size = [max(side, round(s * scale)) for s in picture.shape[1::-1]]
+            picture = np.asarray(cv2.resize(picture, size), np.uint8)
+        pictures.append(picture)
+    return pictures
+
+
+def describe(splits: Splits, train: list[Sample], root: Path, options: TrainOptions) -> dict[str, Any]:
+    """What the checkpoint says about its training; `build` refuses data that stands here."""
+    return {
+        "data": root.name,
+        "hashes": sorted({splits.hashes[s.name] for s in train}),
+        "images": len(train),
+        "split_seed": splits.seed,
+        "split_digest": splits.digest,
+        "reference": train[0].name,
+        "reference_hash": splits.hashes[train[0].name],
+        "seed": options.seed,
+        "options": dataclasses.asdict(options),
+    }
+
+
+def prepare_out(out: Path, *, resume: bool) -> None:
+    """Make the run's folder. An earlier run in it is only ever resumed, never overwritten."""
+    used = [n for n in (STATE_NAME, checkpoint.CHECKPOINT_NAME) if (out / n).exists()]
+    if used and not resume:
+        raise InputError(f"{out} holds a run ({used[0]}); add --resume or choose another --out")
+    if resume and (out / checkpoint.CHECKPOINT_NAME).exists():
+        found = checkpoint.load(out)
+        if found.training.get("finished"):
+            raise InputError(f"the run in {out} is finished; choose another --out for more training")
+    try:
+        (out / "samples").mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"--out {out} is not a folder") from error
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train as asked. Returns 0 when finished, 130 when stopped (state saved)."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MachineError('training needs torch: pip install "ndp-edge[train]"') from error
+    from ndp_edge.training.batches import Batches
+    from ndp_edge.training.loop import Run, Trainer
+    from ndp_edge.training.perceptual import make_perceptual
+
+    net_config = preset(args.preset, image_size=args.image_size, softmax_scale=args.softmax_scale)
+    root = args.data or _builtin()
+    splits = split(open_dataset(root), seed=args.seed)
+    samples = sorted(splits.train, key=lambda s: s.name)
+    options = read_options(args, len(samples))
+    images = load_images(samples, net_config.image_size)
+    config = dataclasses.replace(net_config, gray=all(is_gray(i) for i in images))
+    sources = read_sources(args.anomaly_source, options.crop)
+    perceptual, told = make_perceptual(args.perceptual, args.vgg_weights, args.perceptual_layers)
+    prepare_out(args.out, resume=args.resume)
+    device = _device(args.device, torch.cuda.is_available())
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    _announce(config, options, root, len(samples), told, device)
+    record = describe(splits, samples, root, options) | {
+        "perceptual": told,
+        "anomaly_source": args.anomaly_source.name if args.anomaly_source else "procedural",
+    }
+    run = Run(
+        args.out, config, options, Batches(images, sources, options, gray=config.gray), images[0],
+        perceptual, same_run(options, config.to_json(), splits.digest["train"]), record, device,
+    )  # fmt: skip
+    stop = _Stop()
+    finished = Trainer(run, resume=args.resume).train(stop)
+    if not finished:
+        info(f"stopped; go on with: python -m ndp_edge.train --resume ... --out {args.out}")
+        return 130
+    emit_json(args.json, record | {"checkpoint": str(args.out / checkpoint.CHECKPOINT_NAME)})
+    info(f"checkpoint: {args.out / checkpoint.CHECKPOINT_NAME}")
+    return 0
+
+
+class _Stop:
+    """True once SIGINT or SIGTERM came: the loop then saves its state and returns."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def _builtin() -> Path:
+    from ndp_edge.data.surface import builtin_root
+
+    return builtin_root()
+
+
+def _device(asked: str, cuda: bool) -> str:
+    if asked == "cuda" and not cuda:
+        raise MachineError("--device cuda: torch finds no GPU here; install a CUDA build of torch")
+    return "cuda" if cuda and asked != "cpu" else "cpu"
+
+
+def _announce(
+    config: NdpConfig, o: TrainOptions, root: Path, images: int, perceptual: str, device: str
+) -> None:
+    info(
+        f"{config.preset} on {root}: {images} good images{' (gray)' if config.gray else ''}, "
+        f"{o.steps[0]} + {o.steps[1]} steps of {o.batch_size} crops of {o.crop}, {device}"
+    )
+    info(f"perceptual loss: {perceptual}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; see DESIGN section 8 for the command line."""
+    args = parser().parse_args(argv)
+    return run_verb(lambda: train(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

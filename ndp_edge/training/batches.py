@@ -1,0 +1,89 @@
+"""Batches of good and artificially defective crops. Stateless: batch (phase, step) is a
+function of the seed alone, so that a resumed run sees what the killed one would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndp_edge.data.defects import make_defect, procedural_source, random_crop
+from ndp_edge.training.options import TrainOptions
+
+AHEAD = 3
+"""Batches made in the background while the net works."""
+
+
+@dataclass
+class Batch:
+    """float32, NCHW: `good` and `bad` [B, 3, S, S] in [0, 1], `mask` [B, 1, S, S] of 0 and 1."""
+
+    good: NDArray[np.float32]
+    bad: NDArray[np.float32]
+    mask: NDArray[np.float32]
+
+
+class Batches:
+    """Makes batches from good images and pictures to paste.
+
+    Args:
+        images: uint8 [N, S, S, 3], the training split.
+        sources: pictures to paste, uint8 [H, W, 3] of sides at least the crop; with none,
+            procedural ones.
+        options: batch size, crop, opacity, seed.
+        gray: the surface has no colour.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], sources: list[NDArray[np.uint8]], options: TrainOptions, *, gray: bool
+    ) -> None:
+        self.images, self.sources, self.options, self.gray = images, sources, options, gray
+
+    def _source(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        if not self.sources:
+            return procedural_source(self.options.crop, rng)
+        picture = self.sources[int(rng.integers(len(self.sources)))]
+        return as_unit(random_crop(picture, self.options.crop, rng))
+
+    def make(self, phase: int, step: int) -> Batch:
+        """The batch of one step; the order of images is a fresh permutation every epoch."""
+        o, n = self.options, len(self.images)
+        good, bad, masks = [], [], []
+        for i in range(o.batch_size):
+            position = step * o.batch_size + i
+            order = np.random.default_rng([o.seed, phase, position // n]).permutation(n)
+            rng = np.random.default_rng([o.seed, phase, 1 << 20, position])
+            crop = as_unit(random_crop(self.images[order[position % n]], o.crop, rng))
+            defective, mask = make_defect(
+                crop, self._source(rng), rng, gray=self.gray, opacity=o.opacity
+            )
+            good.append(crop)
+            bad.append(defective)
+            masks.append(mask)
+        return Batch(nchw(good), nchw(bad), np.stack(masks)[:, None].astype(np.float32))
+
+    def stream(self, phase: int, first: int) -> Iterator[Batch]:
+        """Batches `first`, `first` + 1, ... to the end of the phase, made ahead in a thread."""
+        last = self.options.steps[phase]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = [
+                pool.submit(self.make, phase, s) for s in range(first, min(first + AHEAD, last))
+            ]
+            for step in range(first, last):
+                if step + AHEAD < last:
+                    waiting.append(pool.submit(self.make, phase, step + AHEAD))
+                yield waiting.pop(0).result()
+
+
+def as_unit(image: NDArray[Any]) -> NDArray[np.float32]:
+    """uint8 to float32 in [0, 1]."""
+    return image.astype(np.float32) / np.float32(255)
+
+
+def nchw(images: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """[H, W, 3] pictures to one contiguous [N, 3, H, W]."""
+    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))

@@ -1,0 +1,164 @@
+"""The training loop: both phases, state saved as it goes, resumable at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ndp_edge import checkpoint
+from ndp_edge.errors import NdpError
+from ndp_edge.model.config import NdpConfig
+from ndp_edge.model.network import NDPNet, Output, combine
+from ndp_edge.training.batches import Batch, Batches, as_unit, nchw
+from ndp_edge.training.log import MetricsLog, sample_sheet
+from ndp_edge.training.options import TrainOptions
+from ndp_edge.training.perceptual import Perceptual
+from ndp_edge.training.phases import Parts, phase_one, phase_two, set_phase
+from ndp_edge.training.state import STATE_NAME, SavedState, save_state
+from ndp_edge.losses import joint
+
+
+@dataclass
+class Run:
+    """One training run and where it keeps things.
+
+    Attributes:
+        folder: where state, checkpoint, metrics and samples go.
+        config, options: the net and the asked-for training.
+        batches: where crops and defects come from.
+        reference: the reference image, uint8 [S, S, 3].
+        perceptual: the loss of eq. 13 and 16, or None.
+        identity: text that a state must carry to be resumed.
+        record: what the checkpoint says about its training.
+    """
+
+    folder: Path
+    config: NdpConfig
+    options: TrainOptions
+    batches: Batches
+    reference: np.ndarray[Any, np.dtype[np.uint8]]
+    perceptual: Perceptual | None
+    identity: str
+    record: dict[str, Any]
+    device: str = "cpu"
+
+
+class Trainer:
+    """Runs a `Run` to its end."""
+
+    def __init__(self, run: Run, *, resume: bool) -> None:
+        self.run = run
+        torch.manual_seed(run.options.seed)
+        self.net = NDPNet(run.config).to(run.device, memory_format=torch.channels_last)
+        if run.perceptual is not None:
+            run.perceptual.to(run.device)
+        self.saved = None
+        self.phase, self.step = 0, 0
+        if resume and (run.folder / STATE_NAME).exists():
+            self.saved = SavedState(run.folder, run.identity)
+            self.saved.restore_net(self.net)
+            self.phase, self.step = self.saved.phase, self.saved.step
+        self.log = MetricsLog(run.folder, self.phase, self.step)
+
+    def train(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Train until done (True) or until `stopped` says so (False; state is saved)."""
+        try:
+            while self.phase < len(self.run.options.steps):
+                if not self._phase(stopped):
+                    return False
+                self.phase, self.step, self.saved = self.phase + 1, 0, None
+            self._save_checkpoint(finished=True)
+        finally:
+            self.log.close()
+        return True
+
+    def _phase(self, stopped: Callable[[], bool]) -> bool:
+        o = self.run.options
+        parameters = set_phase(self.net, self.phase)
+        if self.phase == 1 and self.step == 0:
+            image = torch.from_numpy(nchw([as_unit(self.run.reference)])).to(self.run.device)
+            self.net.set_reference(image)
+        optimiser = torch.optim.Adam(parameters, o.lr, weight_decay=o.weight_decay)
+        if self.saved is not None:
+            self.saved.restore_optimiser(optimiser)
+        total = o.steps[self.phase]
+        bar = tqdm(total=total, initial=self.step, desc=f"phase {self.phase + 1}", unit="step")
+        with bar:
+            for batch in self.run.batches.stream(self.phase, self.step):
+                losses = self._step(batch, optimiser)
+                bar.update()
+                bar.set_postfix(loss=f"{losses['total']:.4f}", refresh=False)
+                self.step += 1
+                stop = stopped()
+                if stop or self.step % o.save_every == 0 or self.step == total:
+                    self._save(optimiser)
+                if stop:
+                    return False
+        return True
+
+    def _step(self, batch: Batch, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+        o = self.run.options
+        for group in optimiser.param_groups:
+            group["lr"] = o.learning_rate(self.phase, self.step)
+        good, bad, mask = (self._tensor(x) for x in (batch.good, batch.bad, batch.mask))
+        out: Output | None = None
+        if self.phase == 0:
+            parts: Parts = phase_one(self.net, good, bad, mask, self.run.perceptual)
+        else:
+            parts, out = phase_two(self.net, good, bad, mask, self.run.perceptual)
+        loss = joint(parts)
+        if not bool(torch.isfinite(loss)):
+            raise NdpError(
+                f"the loss of phase {self.phase + 1}, step {self.step} is {float(loss)}; "
+                "lower --lr and resume from the last saved state"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        values = {k: float(v) for k, v in parts.items()} | {"total": float(loss)}
+        offset = sum(o.steps[: self.phase])
+        self.log.write(self.phase, self.step, values, offset)
+        if out is not None and self.step % o.sample_every == 0:
+            maps = combine(out.logits, self.run.config.map_weights)
+            sheet = sample_sheet([bad, out.reconstruction, maps, mask])
+            name = f"step-{offset + self.step:06d}.png"
+            self.log.picture(self.run.folder / "samples" / name, sheet, offset + self.step)
+        return values
+
+    def _tensor(self, array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
+        tensor = torch.from_numpy(array).to(self.run.device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def _save(self, optimiser: torch.optim.Optimizer) -> None:
+        """State first: a kill between the two leaves a checkpoint one interval older."""
+        last = self.step == self.run.options.steps[self.phase]
+        if not last:
+            save_state(
+                self.run.folder, self.net, optimiser, self.phase, self.step, self.run.identity
+            )
+        elif self.phase == 0:
+            # The next step is the first of phase 2, which starts with a fresh optimiser.
+            empty = torch.optim.Adam(list(self.net.decoder.parameters()))
+            save_state(self.run.folder, self.net, empty, 1, 0, self.run.identity)
+        if self.phase == 1:
+            self._save_checkpoint(finished=last)
+
+    def _save_checkpoint(self, *, finished: bool) -> None:
+        weights = {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
+        record = self.run.record | {
+            "finished": finished,
+            "phase": min(self.phase, 1) + 1,
+            "step": self.step if self.phase < 2 else self.run.options.steps[1],
+            "torch": torch.__version__,
+        }
+        checkpoint.save(
+            self.run.folder / checkpoint.CHECKPOINT_NAME,
+            checkpoint.Checkpoint(self.run.config, weights, record),
+        )

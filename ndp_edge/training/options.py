@@ -1,0 +1,57 @@
+"""What a training run was asked to do; kept in its state so that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ndp_edge.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Attributes:
+    steps: optimiser steps of phase 1 and phase 2.
+    batch_size: good images a step (phase 1 sends as many artificial ones through with them).
+    lr, weight_decay: Adam's.
+    schedule: "constant" (the paper) or "cosine" (warm-up over 3 %, then down to lr / 100).
+    crop: side of the random training crops; the image size means whole images.
+    opacity: range of the pasted defects' opacity; (1, 1) is the paper.
+    seed: of weights, order, crops and defects.
+    perceptual: "auto", "vgg16" or "none".
+    save_every, sample_every: steps between saved states and between sample pictures.
+    """
+
+    steps: tuple[int, int]
+    batch_size: int = 4
+    lr: float = 1e-4
+    weight_decay: float = 1e-5
+    schedule: str = "constant"
+    crop: int = 256
+    opacity: tuple[float, float] = (1.0, 1.0)
+    seed: int = 0
+    perceptual: str = "auto"
+    perceptual_layers: str = "first5"
+    save_every: int = 200
+    sample_every: int = 500
+
+    def __post_init__(self) -> None:
+        if min(self.steps) < 1 or min(self.batch_size, self.save_every, self.sample_every) < 1:
+            raise InputError("steps, batch size and the save and sample intervals must be at least 1")
+        if not 0 < self.lr < 1 or self.weight_decay < 0:
+            raise InputError(f"learning rate {self.lr} must lie in (0, 1), weight decay be >= 0")
+        if not 0 < self.opacity[0] <= self.opacity[1] <= 1:
+            raise InputError(f"opacity {self.opacity} must be two rising numbers in (0, 1]")
+        if self.crop < 64 or self.crop % 64:
+            raise InputError(f"crop {self.crop} must be a multiple of 64")
+
+    def learning_rate(self, phase: int, step: int) -> float:
+        """The rate of one step (0-based) of phase 0 or 1."""
+        if self.schedule == "constant":
+            return self.lr
+        total = self.steps[phase]
+        warm = max(1, round(0.03 * total))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        done = (step - warm) / max(1, total - warm)
+        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))

@@ -1,0 +1,76 @@
+"""The state of a run on disk: weights and optimiser in one safetensors file, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ndp_edge.errors import InputError
+from ndp_edge.model.network import NDPNet
+from ndp_edge.training.options import TrainOptions
+
+STATE_NAME = "state.safetensors"
+# What may differ between a run and its resumption without making it another run.
+FREE = frozenset({"save_every", "sample_every", "perceptual"})
+
+
+def same_run(options: TrainOptions, config: str, digest: str) -> str:
+    """The text that must be equal for a state to be resumed."""
+    fixed = {k: v for k, v in asdict(options).items() if k not in FREE}
+    return json.dumps({"options": fixed, "config": config, "data": digest}, sort_keys=True)
+
+
+def save_state(folder: Path, net: NDPNet, optimiser: Optimizer, phase: int, step: int, run: str) -> None:
+    """Everything that the next step depends on; batches depend on the seed alone."""
+    tensors: dict[str, Tensor] = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
+    for i, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()}
+    temporary = folder / f".{STATE_NAME}.{os.getpid()}.tmp"
+    try:
+        save_file(tensors, temporary, {"phase": str(phase), "step": str(step), "run": run})
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(folder / STATE_NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class SavedState:
+    """A state read back. `phase` and `step` say which step comes next."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        """Raises InputError when the file is damaged or belongs to another run."""
+        path = folder / STATE_NAME
+        try:
+            with safe_open(path, framework="pt") as handle:
+                metadata = handle.metadata() or {}
+                self.tensors: dict[str, Tensor] = {k: handle.get_tensor(k) for k in handle.keys()}
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"cannot resume from {path}: {error}") from error
+        if metadata.get("run") != run:
+            raise InputError(
+                f"{path} belongs to a run with other options, preset or data; "
+                "resume with the same ones, or choose another --out"
+            )
+        self.phase, self.step = int(metadata["phase"]), int(metadata["step"])
+
+    def restore_net(self, net: NDPNet) -> None:
+        """Weights, batch-norm statistics and reference maps."""
+        net.load_state_dict({k[4:]: v for k, v in self.tensors.items() if k.startswith("net.")})
+
+    def restore_optimiser(self, optimiser: Optimizer) -> None:
+        """Adam's moments and step counts."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in self.tensors.items():
+            if name.startswith("optimiser."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
