@@ -183,4 +183,5 @@ def _latency(evidence: Mapping[str, Evidence]) -> str:
     times = {name: list(e.latencies_ms) for name, e in evidence.items() if len(e.latencies_ms)}
     if not times:
         return ""
-    return f"<section><h2>Latency</h2>{report_svg.latency_plot(times)}</section>"
+    plot = report_svg.latency_plot(times)
+    return f'<section><h2>Latency</h2><div class="plot">{plot}</div></section>'

@@ -17,14 +17,15 @@ RATES = ("false_reject_rate", "miss_rate")
 KEYS = {
     "image_auroc": ("Image AUROC", True),
     "pixel_auroc": ("Pixel AUROC", True),
-    "aupro": ("AUPRO (to 0.3 FPR)", True),
+    "aupro": ("AUPRO", True),
     "false_reject_rate": ("False rejects", False),
     "miss_rate": ("Missed defects", False),
 }
 """Report key -> (what the page calls it, whether more is better)."""
 
 NONE = "-"
-TINY = 5e-6
+SHARED = ("backend", "device")
+TINY = 5e-5
 """Changes below half the last digit shown count as none."""
 
 MOST_LAYERS = 15
@@ -66,9 +67,9 @@ def show_change(key: str, pair: Pair) -> str:
     before, after = pair.base.get(key), pair.other.get(key)
     if before is None or after is None:
         return NONE
-    change = after - before
-    shown = f"{100 * change:+.2f} points" if key in RATES else f"{change:+.4f}"
-    if abs(change) < TINY:
+    change = after - before if abs(after - before) >= TINY else 0.0
+    shown = f"{100 * change:+.2f} pp" if key in RATES else f"{change:+.4f}"
+    if not change:
         return f"<span>{shown}</span>"
     return f'<span class="{"better" if (change > 0) == KEYS[key][1] else "worse"}">{shown}</span>'
 
@@ -93,9 +94,7 @@ def metrics_section(report: Report) -> str:
     last = "" if pair else None
     rows.append(_row("Threshold", [show_value("", m.get("threshold")) for m in every], last))
     rows += _latency_rows(every, pair)
-    for key in ("precision", "backend", "device"):
-        cells = [m.get(key, NONE) for m in every]
-        rows.append(_row(key.capitalize(), cells, last, kind="wide"))
+    rows += [_shared_row(key, [m.get(key, NONE) for m in every], last) for key in SHARED]
     head = "".join(f"<th>{esc(name.upper())}</th>" for name in metrics)
     head += "<th>change</th>" if pair else ""
     table = f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
@@ -112,6 +111,17 @@ def _latency_rows(every: Sequence[Report], pair: Pair | None) -> list[str]:
         rows.append(_row(f"Latency {part}, ms", cells, last))
     counts = [(m.get("latency_ms") or {}).get("n", NONE) for m in every]
     return [*rows, _row("Timed calls", counts, "" if pair else None)]
+
+
+def _shared_row(key: str, cells: Sequence[object], last: str | None) -> str:
+    """One cell over all columns where they agree: long device names then fit a phone."""
+    if len(set(map(str, cells))) > 1:
+        return _row(key.capitalize(), cells, last, kind="wide")
+    span = len(cells) + (last is not None)
+    return (
+        f'<tr><td>{esc(key.capitalize())}</td><td class="wide" colspan="{span}">'
+        f"{esc(cells[0])}</td></tr>"
+    )
 
 
 def _row(name: str, cells: Iterable[object], last: str | None, kind: str = "") -> str:
