@@ -1,0 +1,211 @@
+"""What a build tells: the table at the end, report.json and report.html, the manifest."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ndp_edge
+from ndp_edge.build_inputs import Judged, Net
+from ndp_edge.build_measure import speed_up
+from ndp_edge.console import plain, table
+from ndp_edge.data.splits import PARTS
+from ndp_edge.golden import engine_key
+from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
+
+if TYPE_CHECKING:
+    from ndp_edge.build import Work
+
+FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+GOOD_SHOWN, BAD_SHOWN = 4, 8
+
+
+def notes(net: Net, judged: Judged, rate: float, usual: float, asked: float | None) -> list[str]:
+    """What the reader must know before trusting the figures."""
+    told = []
+    if asked is None and rate > usual:
+        told.append(f"the good images carry a false-reject rate of {rate:.4f} at best, not {usual}")
+    if judged.split == "threshold":
+        told.append(
+            "there is no test folder: INT8 was compared with FP32 on the threshold images, "
+            "whose false rejects are low by construction"
+        )
+    if not judged.labels.any():
+        told.append("no defective images: AUROC, AUPRO and misses are unknown")
+    if "hashes" not in net.training:
+        told.append("the net does not say which files it was trained on: a leak cannot be excluded")
+    return told
+
+
+def summary_table(work: Work) -> str:
+    """FP32 against INT8, one line per figure, for a terminal."""
+    measured = work.measured
+    names = list(measured.metrics)
+    rows: list[list[str]] = [["", *(n.upper() for n in names)]]
+    for key, label in (
+        ("image_auroc", "image AUROC"),
+        ("pixel_auroc", "pixel AUROC"),
+        ("aupro", "AUPRO"),
+    ):
+        rows.append([label, *(_figure(measured.metrics[n][key]) for n in names)])
+    for key, label in (("false_reject_rate", "false rejects"), ("miss_rate", "misses")):
+        if len(names) > 1:
+            cells = (_percent(measured.frozen[n][key]) for n in names)
+            rows.append([f"{label}, frozen threshold", *cells])
+        cells = (_percent(measured.metrics[n][key]) for n in names)
+        rows.append([f"{label}, own threshold", *cells])
+    rows.append(["threshold, own", *(_figure(measured.thresholds[n].value) for n in names)])
+    rows.append(["ms p50", *(f"{measured.metrics[n]['latency_ms']['p50']:.2f}" for n in names)])
+    faster = speed_up(measured)
+    if faster is not None:
+        rows.append(["speed", "1.00 x", f"{faster:.2f} x"])
+    verdict = "passed" if work.gate["passed"] else "FAILED"
+    return f"{table(rows)}\ngate: {verdict} - {work.gate['reason']}"
+
+
+def report(work: Work) -> dict[str, Any]:
+    """report.json: the emitted engine's report keys on top, everything else beside them."""
+    measured, net = work.measured, work.net
+    shipped = work.emitted
+    return {
+        **measured.metrics[shipped],
+        "title": f"{net.config.preset} on {work.data}: {work.backend} {shipped}",
+        "created": _now(),
+        "version": ndp_edge.__version__,
+        "metrics": measured.metrics,
+        "gate": work.gate,
+        "frozen_metrics": measured.frozen,
+        "threshold": asdict(measured.thresholds[shipped]) | {"precision": shipped},
+        "splits": _splits(work),
+        "judged": {"split": work.judged.split, "n": len(work.judged.samples)},
+        "calibration": work.calibration,
+        "model": _model(net),
+        "versions": measured.described[shipped].get("versions", {}),
+        "engine_choice": work.why,
+        "seconds": work.seconds,
+        "notes": work.notes,
+    }
+
+
+def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
+    """Everything of schema 1 but what `BundleWriter.commit` adds."""
+    measured, net, backend = work.measured, work.net, work.backend
+    size = net.config.image_size
+    keys = [engine_key(backend, p) for p in precisions]
+    content = {
+        "package": {"name": "ndp-edge", "version": ndp_edge.__version__},
+        "created": _now(),
+        "config": asdict(net.config),
+        "input": {
+            "shape": ["N", size, size, 3],
+            "dtype": "uint8",
+            "colour": "RGB",
+            "resize": "area, square pictures only",
+        },
+        "output": {"map": "float32 [N, H, W]", "postprocess": "median 5x5, maximum"},
+        "engines": [
+            {"backend": backend, "precision": p, "file": FILES[p], "batch": "any"}
+            | {k: v for k, v in measured.described[p].items() if k not in ("backend", "precision")}
+            for p in precisions
+        ],
+        "default": {"backend": backend, "precision": work.emitted},
+        "threshold": asdict(measured.thresholds[work.emitted]) | {"precision": work.emitted},
+        "calibration": work.calibration,
+        "splits": _splits(work),
+        "training": net.training,
+        "metrics": {p: measured.metrics[p] for p in measured.metrics},
+        "latency_ms": {p: measured.metrics[p]["latency_ms"] for p in measured.metrics},
+        "gate": work.gate,
+        "golden": {
+            "file": "golden.npz",
+            "n": len(measured.golden.images),
+            "tolerances": {k: measured.tolerances[k] for k in keys},
+        },
+    }
+    result: dict[str, Any] = plain(content)
+    return result
+
+
+def write(work: Work, html_path: Path, json_path: Path) -> None:
+    """report.html and report.json."""
+    write_report(report(work), _pictures(work), html_path, json_path)
+
+
+def _pictures(work: Work) -> Pictures:
+    judged, measured = work.judged, work.measured
+    shipped = work.emitted
+    shown = measured.answers[shipped]
+    threshold = measured.thresholds[shipped].value
+    samples = [
+        SamplePicture(
+            judged.samples[i].name,
+            judged.samples[i].kind,
+            judged.images[i],
+            judged.masks[i] if judged.labels[i] else None,
+            shown.smoothed[i],
+            float(shown.scores[i]),
+            "reject" if float(shown.scores[i]) > threshold else "ok",
+        )
+        for i in _shown(judged)
+    ]
+    ordered = [p for p in measured.answers if p != shipped] + [shipped]
+    evidence = {
+        p: Evidence(
+            measured.answers[p].scores,
+            judged.labels,
+            measured.answers[p].smoothed,
+            judged.masks,
+            measured.answers[p].ms,
+        )
+        for p in ordered
+    }
+    return Pictures(samples, evidence, ())
+
+
+def _shown(judged: Judged) -> list[int]:
+    """A few good images, then defective ones of every kind in turn."""
+    good = np.flatnonzero(judged.labels == 0)
+    kinds: dict[str, list[int]] = {}
+    for i in np.flatnonzero(judged.labels == 1).tolist():
+        kinds.setdefault(judged.samples[i].kind, []).append(i)
+    bad: list[int] = []
+    while len(bad) < BAD_SHOWN and any(kinds.values()):
+        bad += [members.pop(0) for members in kinds.values() if members]
+    spread = np.linspace(0, len(good) - 1, min(GOOD_SHOWN, len(good))).round().astype(int)
+    return [int(good[i]) for i in spread] + bad[:BAD_SHOWN]
+
+
+def _splits(work: Work) -> dict[str, Any]:
+    return {
+        part: {
+            "n": len(getattr(work.splits, part)),
+            "digest": work.splits.digest[part],
+        }
+        for part in PARTS
+    }
+
+
+def _model(net: Net) -> dict[str, Any]:
+    flat = {
+        "preset": net.config.preset,
+        "image size": net.config.image_size,
+        "source": net.source,
+        **{k: v for k, v in net.training.items() if k not in ("hashes", "split_digest")},
+    }
+    return flat | ({"export check": net.check} if net.check else {})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
