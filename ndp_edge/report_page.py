@@ -42,7 +42,6 @@ def body(report: Report, pictures: Pictures) -> str:
         metrics_section(report),
         report_samples.section(pictures.samples, _threshold(report)),
         _plots(report, pictures.evidence),
-        _latency(pictures.evidence),
         layers_section(pictures.layers),
         origin_section(report),
         raw_section(report),
@@ -155,9 +154,13 @@ def _plots(report: Report, evidence: Mapping[str, Evidence]) -> str:
         areas = {n: metrics.get(n, {}).get("pixel_auroc") for n in pixels}
         plot = report_svg.roc_plot(pixels, "ROC over pixels", areas, None)
         figures.append(_figure("ROC over pixels", plot))
+    times = {name: list(e.latencies_ms) for name, e in evidence.items() if len(e.latencies_ms)}
+    if times:
+        figures.append(_figure("Latency", report_svg.latency_plot(times)))
     if not figures:
         return ""
-    return f'<section><h2>Separation</h2><div class="two">{"".join(figures)}</div></section>'
+    plots = "".join(figures)
+    return f'<section><h2>Separation and latency</h2><div class="two">{plots}</div></section>'
 
 
 def _mark(evidence: Evidence, threshold: float | None) -> report_svg.Curve | None:
@@ -177,11 +180,3 @@ def _figure(caption: str, content: str) -> str:
 def _legend(colours: Mapping[str, str]) -> str:
     items = "".join(f'<span><i style="color:{c}"></i>{esc(n)}</span>' for n, c in colours.items())
     return f'<div class="key">{items}</div>'
-
-
-def _latency(evidence: Mapping[str, Evidence]) -> str:
-    times = {name: list(e.latencies_ms) for name, e in evidence.items() if len(e.latencies_ms)}
-    if not times:
-        return ""
-    plot = report_svg.latency_plot(times)
-    return f'<section><h2>Latency</h2><div class="plot">{plot}</div></section>'
