@@ -106,7 +106,8 @@ def read_golden(path: Path) -> Golden:
         InputError: not such a file, or arrays of other shapes, types or values.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Our own handle: np.load leaks its own when the file is damaged.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             images = file["images"]
             maps = {k.removeprefix("maps."): file[k] for k in file.files if k.startswith("maps.")}
     except Exception as error:  # zipfile, zlib, NumPy: each has its own for a damaged file
