@@ -33,53 +33,61 @@ def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.No
     return helper.make_node(op, inputs, [output], name=output, **attributes)
 
 
-def _patches(x: str, prefix: str, k: int) -> list[onnx.NodeProto]:
-    """[N, C, H, W] -> `prefix`.patches [N, (H/K)(W/K), K*K*C]."""
-    return [
-        _node("SpaceToDepth", [x], f"{prefix}.blocks", blocksize=k),
-        _node("Reshape", [f"{prefix}.blocks", "flat"], f"{prefix}.columns"),
-        _node("Transpose", [f"{prefix}.columns"], f"{prefix}.patches", perm=[0, 2, 1]),
-    ]
-
-
 def _reference_side(k: int) -> list[onnx.NodeProto]:
-    """`k.keys` [1, D, R] (unit patches, scaled), `k.values` [1, R, D] (centred), `k.mean`.
+    """Constants of one patch size: all of it depends on the reference alone and folds away.
 
-    All of it is constant: inlining folds it away.
+    `k.keys` [R, C, K, K], unit patches times softmax_scale; `k.values` [D, R, 1, 1], centred
+    patches; `k.mean` [1, D, 1, 1]. R patches of D = K*K*C numbers, in SpaceToDepth's order.
     """
     p = f"k{k}.reference"
     return [
-        *_patches("in_reference", p, k),
-        _node("ReduceL2", [f"{p}.columns", "axis_rows"], f"{p}.norm", keepdims=1),
+        _node("SpaceToDepth", ["in_reference"], f"{p}.blocks", blocksize=k),
+        _node("Reshape", [f"{p}.blocks", "flat"], f"{p}.columns"),
+        _node("Transpose", [f"{p}.columns"], f"{p}.patches", perm=[2, 1, 0]),
+        _node("ReduceL2", [f"{p}.patches", "axis_1"], f"{p}.norm", keepdims=1),
         _node("Max", [f"{p}.norm", "norm_eps"], f"{p}.safe_norm"),
-        _node("Div", [f"{p}.columns", f"{p}.safe_norm"], f"{p}.unit"),
-        _node("Mul", [f"{p}.unit", "scale"], f"k{k}.keys"),
-        _node("ReduceMean", [f"{p}.patches", "axis_rows"], f"k{k}.mean", keepdims=1),
-        _node("Sub", [f"{p}.patches", f"k{k}.mean"], f"k{k}.values"),
+        _node("Div", [f"{p}.patches", f"{p}.safe_norm"], f"{p}.unit"),
+        _node("Mul", [f"{p}.unit", "scale"], f"{p}.scaled"),
+        _const(f"{p}.kernel_shape", value_ints=[0, k, k, -1]),
+        _node("Reshape", [f"{p}.scaled", f"{p}.kernel_shape"], f"{p}.kernels"),
+        _node("Transpose", [f"{p}.kernels"], f"k{k}.keys", perm=[0, 3, 1, 2]),
+        _node("ReduceMean", [f"{p}.patches", "axis_0"], f"{p}.mean", keepdims=1),
+        _node("Unsqueeze", [f"{p}.mean", "axis_last"], f"k{k}.mean"),
+        _node("Sub", [f"{p}.patches", f"{p}.mean"], f"{p}.centred"),
+        _node("Transpose", [f"{p}.centred"], f"{p}.centred_columns", perm=[1, 0, 2]),
+        _node("Unsqueeze", [f"{p}.centred_columns", "axis_last"], f"k{k}.values"),
     ]
 
 
 def _repair(k: int, output: str) -> list[onnx.NodeProto]:
     """Eq. 3-5 for one patch size, as mean + softmax(cosine) @ (patches - mean).
 
-    The weights sum to 1, so this is the printed sum with its large term kept exact.
+    The weights sum to 1, so this is the printed sum with its large term kept exact. The two
+    products are convolutions: of KxK with stride K against the reference's patches, and of
+    1x1 back, so that backends keep their own layouts and need no transposes. Both divisions
+    (by the patch's norm, by the softmax's sum) come after the product, where they commute
+    with it, so that a quantised product takes the features as they are.
     """
     p = f"k{k}"
     return [
-        *_patches("in_features", p, k),
-        _node("ReduceL2", [f"{p}.patches", "axis_columns"], f"{p}.norm", keepdims=1),
+        _node("AveragePool", ["energy"], f"{p}.mean_energy", kernel_shape=[k, k], strides=[k, k]),
+        _node("Sqrt", [f"{p}.mean_energy"], f"{p}.root"),
+        _const(f"{p}.side", value_float=float(k)),
+        _node("Mul", [f"{p}.root", f"{p}.side"], f"{p}.norm"),
         _node("Max", [f"{p}.norm", "norm_eps"], f"{p}.safe_norm"),
-        _node("Div", [f"{p}.patches", f"{p}.safe_norm"], f"{p}.unit"),
-        _node("MatMul", [f"{p}.unit", f"{p}.keys"], f"{p}.scores"),
-        _node("Softmax", [f"{p}.scores"], f"{p}.weights", axis=-1),
-        _node("MatMul", [f"{p}.weights", f"{p}.values"], f"{p}.correction"),
+        _node("Reciprocal", [f"{p}.safe_norm"], f"{p}.per_norm"),
+        _node(
+            "Conv", ["in_features", f"{p}.keys"], f"{p}.dots", kernel_shape=[k, k], strides=[k, k]
+        ),
+        _node("Mul", [f"{p}.dots", f"{p}.per_norm"], f"{p}.scores"),
+        _node("ReduceMax", [f"{p}.scores", "axis_1"], f"{p}.top", keepdims=1),
+        _node("Sub", [f"{p}.scores", f"{p}.top"], f"{p}.shifted"),
+        _node("Exp", [f"{p}.shifted"], f"{p}.exp"),
+        _node("ReduceSum", [f"{p}.exp", "axis_1"], f"{p}.total", keepdims=1),
+        _node("Conv", [f"{p}.exp", f"{p}.values"], f"{p}.sum", kernel_shape=[1, 1]),
+        _node("Div", [f"{p}.sum", f"{p}.total"], f"{p}.correction"),
         _node("Add", [f"{p}.correction", f"{p}.mean"], f"{p}.repaired"),
-        _node("Transpose", [f"{p}.repaired"], f"{p}.repaired_columns", perm=[0, 2, 1]),
-        # Only the spatial half of the shape is read, so that it is known while N is not.
-        _node("Shape", [f"{p}.blocks"], f"{p}.grid", start=2),
-        _node("Concat", ["keep_rest", f"{p}.grid"], f"{p}.block_shape", axis=0),
-        _node("Reshape", [f"{p}.repaired_columns", f"{p}.block_shape"], f"{p}.repaired_blocks"),
-        _node("DepthToSpace", [f"{p}.repaired_blocks"], output, blocksize=k, mode="DCR"),
+        _node("DepthToSpace", [f"{p}.repaired"], output, blocksize=k, mode="DCR"),
     ]
 
 
@@ -97,10 +105,12 @@ def rbfrm() -> onnx.FunctionProto:
     nodes = [
         scale,
         _const("flat", value_ints=[0, 0, -1]),
-        _const("keep_rest", value_ints=[0, -1]),
-        _const("axis_rows", value_ints=[1]),
-        _const("axis_columns", value_ints=[2]),
+        _const("axis_0", value_ints=[0]),
+        _const("axis_1", value_ints=[1]),
+        _const("axis_last", value_ints=[-1]),
         _const("norm_eps", value_float=NORM_EPS),
+        _node("Mul", ["in_features", "in_features"], "squares"),
+        _node("ReduceSum", ["squares", "axis_1"], "energy", keepdims=1),
     ]
     for k, output in zip(PATCH_SIZES, ("out_r2", "out_r4"), strict=True):
         nodes += [*_reference_side(k), *_repair(k, output)]

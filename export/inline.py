@@ -5,7 +5,6 @@ This is what OpenVINO (which refuses local functions) and the calibration take.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ def inline(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         flat = inline_local_functions(model)
         _rename(model, flat)
-        flat = shape_inference.infer_shapes(flat, strict_mode=True)
         _fold(flat)
         _share_equal_initialisers(flat)
         imports = [entry for entry in flat.opset_import if entry.domain != DOMAIN]
@@ -77,15 +75,11 @@ def _fold(model: onnx.ModelProto) -> None:
     """Replace each node whose inputs are all constant by its value; drop what is then unused."""
     graph = model.graph
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    shapes = dict(_static_shapes(model))
     stored = {t.name: t for t in graph.initializer}
     values: dict[str, NDArray[Any]] = {}
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type == "Shape" and _is_known(node, shapes):
-            start, end = _span(node)
-            values[node.output[0]] = np.array(shapes[node.input[0]][start:end], np.int64)
-        elif all(name in values or name in stored for name in node.input if name):
+        if all(name in values or name in stored for name in node.input if name):
             values.update(_evaluate(node, values, stored, opsets))
         else:
             kept.append(node)
@@ -122,24 +116,6 @@ def _widen(value: NDArray[Any]) -> NDArray[Any]:
 def _store(value: NDArray[Any], name: str) -> onnx.TensorProto:
     narrow = value.astype(np.float32) if value.dtype == np.float64 else value
     return numpy_helper.from_array(np.array(narrow, order="C"), name)
-
-
-def _static_shapes(model: onnx.ModelProto) -> Iterator[tuple[str, list[int | None]]]:
-    graph = model.graph
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        yield value.name, [d.dim_value if d.HasField("dim_value") else None for d in dims]
-
-
-def _span(node: onnx.NodeProto) -> tuple[int, int | None]:
-    given = {a.name: a.i for a in node.attribute}
-    return given.get("start", 0), given.get("end")
-
-
-def _is_known(node: onnx.NodeProto, shapes: dict[str, list[int | None]]) -> bool:
-    start, end = _span(node)
-    dims = shapes.get(node.input[0], [])[start:end]
-    return bool(dims) and None not in dims
 
 
 def _share_equal_initialisers(model: onnx.ModelProto) -> None:
