@@ -6,14 +6,13 @@ imported inside the functions, so that importing this module costs nothing.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ndp_edge.errors import InputError
+from ndp_edge.files import write_atomic
 from ndp_edge.imagefile import check_complete
 
 if TYPE_CHECKING:
@@ -79,29 +78,35 @@ def read_mask(path: Path | str, size: int) -> NDArray[np.bool_]:
     A larger mask is shrunk: an output pixel is True where at least half its area was marked. A
     marked mask never shrinks to nothing: then any covered pixel is True.
 
-    Raises InputError as read_square does, and for a JPEG (its ringing leaves non-zero pixels).
+    Raises InputError as read_image does, for a JPEG (its ringing leaves non-zero pixels), and
+    when the mask is not square or smaller than size.
     """
-    path = Path(path)
-    if path.suffix.lower() in {".jpg", ".jpeg"}:
-        raise InputError(f"{path}: a mask stored as JPEG is not exact; save it as PNG")
-    marked = np.where(read_square_raw(path, size).any(axis=2), np.float32(1), np.float32(0))
-    if marked.shape == (size, size):
-        return marked > 0
-    covered = _shrink(marked, size)
-    mask: NDArray[np.bool_] = covered >= 0.5
-    return mask if mask.any() else covered > 0
-
-
-def read_square_raw(path: Path, size: int) -> NDArray[np.uint8]:
-    """read_image that insists on a square of at least size, without resizing."""
-    image = read_image(path)
-    height, width = image.shape[:2]
+    marked = read_marks(path)
+    height, width = marked.shape
     if height != width or height < size:
         raise InputError(
             f"{path}: a mask of {width}x{height} pixels does not fit pictures that are square and "
             f"at least {size}x{size}; save it at its picture's size"
         )
-    return image
+    if height == size:
+        return marked
+    covered = _shrink(marked.astype(np.float32), size)
+    half = np.asarray(covered >= 0.5)
+    return half if half.any() else np.asarray(covered > 0)
+
+
+def read_marks(path: Path | str) -> NDArray[np.bool_]:
+    """A mask file at its own size: bool [H, W], True where any colour channel is not zero.
+
+    Judged on the stored values, so that a mask of 0 and 1 works in 8 and in 16 bits. Raises
+    InputError as read_mask does.
+    """
+    path = Path(path)
+    if path.suffix.lower() in {".jpg", ".jpeg"}:
+        raise InputError(f"{path}: a mask stored as JPEG is not exact; save it as PNG")
+    raw = _decode(path, _read_bytes(path))
+    marked = raw != 0
+    return np.asarray(marked if marked.ndim == 2 else marked[:, :, :3].any(axis=2))
 
 
 def is_gray(image: NDArray[np.uint8]) -> bool:
@@ -129,23 +134,7 @@ def write_png(path: Path | str, array: NDArray[Any]) -> None:
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(stored))
     if not done:
         raise ValueError(f"cannot encode an array of shape {array.shape} as PNG")
-    write_bytes(Path(path), encoded.tobytes())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: temporary sibling, fsync, rename. A failure leaves no trace."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it private
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomic(Path(path), encoded.tobytes())
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TRUNCATED = "the file is truncated"
@@ -19,18 +20,11 @@ def check_complete(data: bytes) -> str | None:
     Knows PNG (chunk walk with CRC), JPEG (segments, end marker), BMP, WebP (declared sizes) and
     TIFF (strips and tiles inside the file); anything else is "not a picture".
     """
-    if data.startswith(_PNG):
-        return _png(data)
-    if data.startswith(b"\xff\xd8\xff"):
-        return _jpeg(data)
-    if data.startswith(b"BM"):
-        return _bmp(data)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _TRUNCATED if len(data) < 8 + struct.unpack_from("<I", data, 4)[0] else None
-    if data[:4] in {b"II*\0", b"MM\0*"}:
-        return _tiff(data)
-    if _PNG.startswith(data[:8]) or len(data) < 12:
+    if len(data) < 12:
         return _TRUNCATED
+    for starts, check in _CONTAINERS:
+        if data.startswith(starts):
+            return check(data)
     return "not a PNG, JPEG, BMP, TIFF or WebP picture"
 
 
@@ -116,3 +110,18 @@ def _tiff_entries(data: bytes, order: str) -> dict[int, tuple[int, ...]]:
             f"{order}{length}{'H' if kind == 3 else 'I'}", data, place
         )
     return entries
+
+
+def _webp(data: bytes) -> str | None:
+    if data[8:12] != b"WEBP":
+        return "a RIFF file, but not a WebP picture"
+    return _TRUNCATED if len(data) < 8 + struct.unpack_from("<I", data, 4)[0] else None
+
+
+_CONTAINERS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], str | None]], ...] = (
+    (_PNG, _png),
+    (b"\xff\xd8\xff", _jpeg),
+    (b"BM", _bmp),
+    (b"RIFF", _webp),
+    ((b"II*\0", b"MM\0*"), _tiff),
+)

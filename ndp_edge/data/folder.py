@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ndp_edge.errors import InputError
-from ndp_edge.image import SUFFIXES, is_image_name, read_image, read_mask, read_square
+from ndp_edge.image import SUFFIXES, is_image_name, read_image, read_marks, read_mask, read_square
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,10 @@ def file_hash(path: Path | str) -> str:
 
 
 def load_images(samples: Sequence[Sample], size: int) -> NDArray[np.uint8]:
-    """The pictures of samples in order, uint8 [N, size, size, 3] RGB; InputError names a bad one."""
+    """The pictures of samples in order, uint8 [N, size, size, 3] RGB.
+
+    Raises InputError, naming the file, as ndp_edge.image.read_square does.
+    """
     images = np.empty((len(samples), size, size, 3), np.uint8)
     for index, sample in enumerate(samples):
         images[index] = read_square(sample.path, size)
@@ -133,8 +136,8 @@ def _find_mask(root: Path, path: Path) -> Path:
     mask = next((folder / name for name in names if (folder / name).is_file()), None)
     if mask is None:
         raise InputError(f"{path}: has no mask; expected {folder / (path.stem + '_mask.png')}")
-    marked, picture = read_image(mask), read_image(path)
-    if marked.shape != picture.shape:
+    marked, picture = read_marks(mask), read_image(path)
+    if marked.shape != picture.shape[:2]:
         raise InputError(
             f"{mask}: {marked.shape[1]}x{marked.shape[0]} pixels, but its picture {path.name} has "
             f"{picture.shape[1]}x{picture.shape[0]}; save the mask at the picture's size"

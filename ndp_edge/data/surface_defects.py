@@ -8,6 +8,7 @@ not been shown.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def stain(rng: Rng, scene: Scene, strength: float) -> Field:
         return scene.clean + (0.8 * amount * strength)[..., None] * (0.85 - scene.clean)
     gray = bool(np.array_equal(scene.clean[..., 0], scene.clean[..., 2]))
     tint = np.array([1.0, 1.0, 1.0]) if gray else np.array([0.75, 1.0, 1.25])
-    return scene.clean * (1 - (amount * strength)[..., None] * tint)
+    return np.asarray(scene.clean * (1 - (amount * strength)[..., None] * tint))
 
 
 def hole(rng: Rng, scene: Scene, strength: float) -> Field:
@@ -126,8 +127,8 @@ def dent(rng: Rng, scene: Scene, strength: float) -> Field:
     lamp = rng.uniform(0, 2 * np.pi)
     slope_y, slope_x = np.gradient(bowl)
     slope = (slope_x * np.cos(lamp) + slope_y * np.sin(lamp)) * wide
-    change = 0.42 * slope - 0.16 * bowl
-    return scene.clean * (1 + (change * strength)[..., None])
+    change = 0.30 * slope - 0.38 * bowl
+    return np.asarray(scene.clean * (1 + (change * strength)[..., None]))
 
 
 def misprint(rng: Rng, scene: Scene, strength: float) -> Field:
@@ -138,7 +139,7 @@ def misprint(rng: Rng, scene: Scene, strength: float) -> Field:
     pen = rng.uniform(1.2, 2.6)
     near = np.full((size, size), np.inf)
     corners = rng.uniform(-1, 1, (int(rng.integers(3, 6)), 2)) * (tall * 0.7, tall)
-    for (ta, da), (tb, db) in zip(corners[:-1], corners[1:], strict=True):
+    for (ta, da), (tb, db) in pairwise(corners):
         st, sd = tb - ta, db - da
         along = np.clip(((t - ta) * st + (d - da) * sd) / (st * st + sd * sd + 1e-9), 0, 1)
         near = np.minimum(near, np.hypot(t - ta - along * st, d - da - along * sd))
@@ -148,7 +149,7 @@ def misprint(rng: Rng, scene: Scene, strength: float) -> Field:
         ghost = np.roll(ink, (smear_y * step, smear_x * step), (0, 1))
         ink = np.maximum(ink, weight * ghost)
     patchy = 0.8 + 0.2 * smoothstep(1.0 + band_noise(rng, size, 2, 2))
-    return scene.clean * (1 - (0.42 * strength * ink * patchy)[..., None])
+    return scene.clean * (1 - (0.50 * strength * ink * patchy)[..., None])
 
 
 DEFECTS: dict[str, Callable[[Rng, Scene, float], Field]] = {
@@ -161,13 +162,19 @@ DEFECTS: dict[str, Callable[[Rng, Scene, float], Field]] = {
 }
 
 
+STRENGTHS = {"woven": (0.5, 1.35), "brushed": (0.25, 1.0), "granular": (0.5, 1.35)}
+"""The range each surface draws a defect's strength from; the smooth one takes fainter ones."""
+
+
 def kinds_for(surface: str) -> tuple[str, ...]:
     """The five defect kinds of a surface: cloth loses threads, the others take dents."""
     fourth = "missing_thread" if surface == "woven" else "dent"
     return ("scratch", "stain", "hole", fourth, "misprint")
 
 
-def damage(rng: Rng, scene: Scene, kind: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def damage(
+    rng: Rng, scene: Scene, kind: str, strengths: tuple[float, float]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Photograph a scene with one defect: picture uint8 [H, W, 3] and its exact mask [H, W].
 
     Outside the mask the picture equals the good photograph of the same scene bit for bit; inside,
@@ -175,7 +182,7 @@ def damage(rng: Rng, scene: Scene, kind: str) -> tuple[NDArray[np.uint8], NDArra
     """
     good = scene.photograph(scene.clean)
     while True:
-        strength = float(rng.uniform(0.45, 1.35))
+        strength = float(rng.uniform(*strengths))
         bad = scene.photograph(DEFECTS[kind](rng, scene, strength))
         change = np.abs(bad.astype(np.float64) - good).max(axis=2)
         mask = _without_islands(blur(change, 1.2) > VISIBLE)

@@ -85,7 +85,8 @@ def band_noise(rng: Rng, size: int, sigma_x: float, sigma_y: float) -> Field:
     """
     white = rng.standard_normal((_latents(size, sigma_y), _latents(size, sigma_x)))
     tall = _smooth_rows(white, size, sigma_y)
-    return _smooth_rows(tall.T, size, sigma_x).T
+    noise: Field = _smooth_rows(tall.T, size, sigma_x).T
+    return noise
 
 
 def blur(image: Field, sigma: float) -> Field:
@@ -121,7 +122,7 @@ def _soften(image: Field, side: float) -> Field:
 def smoothstep(value: Field) -> Field:
     """0 below 0, 1 above 1, 3t^2 - 2t^3 between."""
     t = np.clip(value, 0, 1)
-    return t * t * (3 - 2 * t)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def _light(rng: Rng, size: int) -> Field:
@@ -132,7 +133,8 @@ def _light(rng: Rng, size: int) -> Field:
     tilt = rng.uniform(0.0, 0.10)
     level = rng.uniform(0.94, 1.06)
     vignette = rng.uniform(0.0, 0.12)
-    return level * (1 + tilt * (x * np.cos(angle) + y * np.sin(angle)) - vignette * (x * x + y * y))
+    lit = 1 + tilt * (x * np.cos(angle) + y * np.sin(angle)) - vignette * (x * x + y * y)
+    return np.asarray(level * lit)
 
 
 def _sensor(rng: Rng, size: int) -> Field:
