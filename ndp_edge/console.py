@@ -68,7 +68,7 @@ def info(message: str) -> None:
 
 def progress(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterable[T]:
     """`items` behind a progress bar with the time left, on stderr."""
-    from tqdm import tqdm  # type: ignore[import-untyped]  # here: --help need not pay for it
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     bar: Iterable[T] = tqdm(
         items, total=total, desc=label, file=sys.stderr, mininterval=0.5, leave=False

@@ -107,7 +107,7 @@ def write_report(
         pictures: what to draw.
         html_path, json_path: the files; their folders must exist.
     """
-    from ndp_edge import report_page  # the page needs cv2 for its pictures
+    from ndp_edge import report_page
 
     write_atomic(json_path, json_text(report).encode())
     template = importlib.resources.files("ndp_edge").joinpath("report.html").read_text("utf-8")
