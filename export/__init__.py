@@ -1,0 +1,1 @@
+"""Checkpoint -> ONNX: the graph, its local functions, inlining, and the check against torch."""

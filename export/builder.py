@@ -91,7 +91,9 @@ class GraphBuilder:
     ) -> str:
         """A convolution with its own bias: weights `key`.weight [O, I, k, k], `key`.bias [O]."""
         weight, bias = self.take(f"{key}.weight", shape), self.take(f"{key}.bias", shape[:1])
-        return self._conv("Conv", x, name, (weight, bias), weight_name or name, stride)
+        return self._conv(
+            "Conv", x, name, (weight, bias), weight_name=weight_name or name, stride=stride
+        )
 
     def conv_bn_relu(
         self,
@@ -122,7 +124,9 @@ class GraphBuilder:
         folded = weight * gain.reshape([-1 if i == axis else 1 for i in range(4)])
         op = "ConvTranspose" if transpose else "Conv"
         parts = (folded, beta - mean * gain)
-        pre = self._conv(op, x, f"{name}.conv", parts, weight_name or name, stride)
+        pre = self._conv(
+            op, x, f"{name}.conv", parts, weight_name=weight_name or name, stride=stride
+        )
         return self.node("Relu", [pre], name)
 
     def _conv(
@@ -131,6 +135,7 @@ class GraphBuilder:
         x: str,
         name: str,
         parts: tuple[NDArray[np.float64], NDArray[np.float64]],
+        *,
         weight_name: str,
         stride: int,
     ) -> str:
