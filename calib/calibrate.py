@@ -1,0 +1,69 @@
+"""From an exported float32 ONNX and good images to the int8 ONNX."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndp_edge.calib.graph import quantisable
+from ndp_edge.calib.qdq import quantize
+from ndp_edge.calib.ranges import collect_ranges
+from ndp_edge.engines.base import image_size, read_model
+from ndp_edge.errors import InputError
+from ndp_edge.export.inline import inline
+from ndp_edge.files import write_atomic
+
+
+def calibrate(
+    fp32_onnx: Path,
+    images: NDArray[np.uint8],
+    out: Path,
+    *,
+    method: str = "minmax",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write the static symmetric int8 Q/DQ model of `fp32_onnx` to `out`, atomically.
+
+    The same model, images (in their order or another), method and seed give the same bytes.
+
+    Args:
+        fp32_onnx: what `export` wrote, local functions and all.
+        images: uint8 [N, H, W, 3] RGB of the model's size: good product, none of it used to
+            train, to set the threshold or to test.
+        out: where to write.
+        method: "minmax", "entropy" or "percentile" (see `ranges.collect_ranges`).
+        seed: for methods that draw at random.
+
+    Returns:
+        method, n (images), seed, tensors (activations quantised), convolutions (in int8),
+        seconds.
+
+    Raises:
+        InputError: no image, images of another size or dtype, an unknown method, or a model
+            that is not one of ours.
+        MachineError: onnxruntime is missing.
+    """
+    began = time.perf_counter()
+    exported = read_model(fp32_onnx, "fp32")
+    height, width = image_size(exported)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
+        raise InputError(
+            f"calibration images are {images.dtype} {images.shape}; "
+            f"this net takes uint8 [N, {height}, {width}, 3]"
+        )
+    model = inline(exported)
+    ranges = collect_ranges(model, images, method, seed)
+    data = quantize(model, ranges).SerializeToString(deterministic=True)
+    write_atomic(out, data)
+    return {
+        "method": method,
+        "n": len(images),
+        "seed": seed,
+        "tensors": len(ranges),
+        "convolutions": len(quantisable(model)),
+        "seconds": round(time.perf_counter() - began, 3),
+    }

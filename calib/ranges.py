@@ -1,0 +1,176 @@
+"""Ranges of the tensors to quantise, from images of good product.
+
+ONNX Runtime computes the tensors; the statistics are our own. Its entropy and percentile
+calibrators keep every activation of every image in memory (measured: 2.4 GB for 40 images of
+`nano`, four times that for `paper`), and its entropy uses 128 bins. Here each image is reduced
+to one histogram row per tensor and forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ndp_edge.calib.graph import quantisable, scale_groups
+from ndp_edge.engines.base import missing
+from ndp_edge.errors import InputError
+
+METHODS = ("minmax", "entropy", "percentile")
+BINS = 2048
+"""Histogram bins over [0, largest magnitude]; what TensorRT's calibrator used."""
+
+LEVELS = 128
+"""Magnitudes of symmetric int8."""
+
+PERCENTILE = 99.99
+"""Share in percent of the values that `percentile` leaves unclipped."""
+
+Ranges = dict[str, tuple[float, float]]
+
+
+def collect_ranges(
+    model: onnx.ModelProto, images: NDArray[np.uint8], method: str = "minmax", seed: int = 0
+) -> Ranges:
+    """Range of every activation that `qdq.quantize` quantises.
+
+    Args:
+        model: inlined float32 model with one uint8 input [N, H, W, 3].
+        images: uint8 [N, H, W, 3], good product only; one at a time goes through the model.
+        method: "minmax": the extremes. "percentile": clips the 0.01 % largest magnitudes.
+            "entropy": the clip whose 128 levels lose least information (Kullback-Leibler, as
+            TensorRT's calibrator). The latter two only ever narrow the extremes.
+        seed: kept for methods that draw at random; none of these three does.
+
+    Returns:
+        tensor name -> (lowest, highest), both finite.
+
+    Raises:
+        InputError: an unknown method, no image, or a model that makes NaN or infinity of one.
+        MachineError: onnxruntime is missing.
+    """
+    if method not in METHODS:
+        raise InputError(f"no calibration method {method!r}; there are {', '.join(METHODS)}")
+    if len(images) == 0:
+        raise InputError("no calibration image; give at least one photograph of good product")
+    names = sorted(scale_groups(model, quantisable(model)))
+    extremes = _extremes(model, names, images)
+    if method == "minmax":
+        return extremes
+    counts = _histograms(model, names, images, extremes)
+    clip = _entropy_bin if method == "entropy" else _percentile_bin
+    ranges: Ranges = {}
+    for name in names:
+        low, high = extremes[name]
+        limit = max(abs(low), abs(high)) * clip(counts[name]) / BINS
+        ranges[name] = (max(low, -limit), min(high, limit))
+    return ranges
+
+
+def _extremes(model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8]) -> Ranges:
+    """Smallest and largest value of each tensor, reduced inside the graph."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    outputs: list[str] = []
+    for i, name in enumerate(names):
+        for op in ("ReduceMin", "ReduceMax"):
+            outputs.append(f"ndp_edge.{op}.{i}")
+            wide.graph.node.append(helper.make_node(op, [name], [outputs[-1]], keepdims=0))
+    low = np.full(len(names), np.inf)
+    high = np.full(len(names), -np.inf)
+    for index, values in enumerate(_run(wide, outputs, images)):
+        found = np.array([float(v) for v in values]).reshape(-1, 2)
+        if not np.isfinite(found).all():
+            name = names[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
+            raise InputError(f"calibration image {index} makes tensor {name} NaN or infinite")
+        low, high = np.minimum(low, found[:, 0]), np.maximum(high, found[:, 1])
+    return {n: (float(a), float(b)) for n, a, b in zip(names, low, high, strict=True)}
+
+
+def _histograms(
+    model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8], extremes: Ranges
+) -> dict[str, NDArray[np.int64]]:
+    """Counts of magnitudes in BINS equal bins up to each tensor's largest magnitude.
+
+    One float multiplication and one bincount per value: five times as fast as np.histogram.
+    """
+    limits = [max(abs(v) for v in extremes[name]) for name in names]
+    counts = {name: np.zeros(BINS, np.int64) for name in names}
+    for values in _run(model, names, images):
+        for name, value, limit in zip(names, values, limits, strict=True):
+            if limit > 0:
+                scaled = np.abs(value.ravel()) * np.float32(BINS / limit)
+                bins = np.minimum(scaled, BINS - 1).astype(np.int16)
+                counts[name] += np.bincount(bins, minlength=BINS)
+    return counts
+
+
+def _run(
+    model: onnx.ModelProto, outputs: list[str], images: NDArray[np.uint8]
+) -> Iterator[list[NDArray[np.float32]]]:
+    """The named tensors for one image after the other."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise missing("onnxruntime", "pip install onnxruntime") from error
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    del wide.graph.output[:]
+    wide.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = session.get_inputs()[0].name
+    for image in images:
+        yield session.run(outputs, {feed: image[None]})
+
+
+def _percentile_bin(counts: NDArray[np.int64]) -> int:
+    """Bins to keep so that PERCENTILE percent of the values lie in them."""
+    total = int(counts.sum())
+    if total == 0:
+        return BINS
+    reached = np.searchsorted(np.cumsum(counts), PERCENTILE / 100 * total)
+    return max(LEVELS, int(reached) + 1)
+
+
+def _entropy_bin(counts: NDArray[np.int64]) -> int:
+    """Bins to keep so that LEVELS levels over them tell the distribution best.
+
+    For each candidate: P is the histogram with the tail added to its last bin, Q the kept
+    bins merged into LEVELS and spread evenly over those that were not empty; the candidate
+    of least KL(P || Q) wins, the widest of equals.
+    """
+    # ReLU's zeros are exact at every scale; left in, they would outweigh everything else.
+    kept = counts.astype(np.float64)
+    kept[0] = 0.0
+    total = kept.sum()
+    if total == 0:
+        return BINS
+    best, best_loss = BINS, np.inf
+    for width in range(BINS, LEVELS - 1, -LEVELS // 8):
+        p = kept[:width].copy()
+        p[-1] += total - p.sum()
+        starts = np.arange(LEVELS) * width // LEVELS
+        filled = kept[:width] > 0
+        members = np.add.reduceat(filled.astype(np.float64), starts)
+        sums = np.add.reduceat(kept[:width], starts)
+        level = np.divide(sums, members, out=np.zeros(LEVELS), where=members > 0)
+        q = np.where(filled, np.repeat(level, np.diff([*starts, width])), 0.0)
+        loss = _divergence(p / total, q / max(q.sum(), 1.0))
+        if loss < best_loss:
+            best, best_loss = width, loss
+    return best
+
+
+def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """KL(P || Q); a bin that Q leaves empty counts with a tiny probability."""
+    there = p > 0
+    return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))).sum())
