@@ -127,7 +127,7 @@ def prepare(args: argparse.Namespace, writer: BundleWriter) -> tuple[Net, str, S
 
 def quantise(args: argparse.Namespace, net: Net, splits: Splits, out: Path) -> dict[str, Any]:
     """Calibrate on good images of the calibration split alone; writes the INT8 ONNX."""
-    from ndp_edge.calib.calibrate import calibrate  # noqa: PLC0415 - loads onnxruntime
+    from ndp_edge.calib.calibrate import calibrate
 
     images = build_inputs.calibration_images(splits, args.calib_images, net.config.image_size)
     info(f"calibrating on {len(images)} good images ({args.calib_method})")
@@ -159,7 +159,7 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
         calibration = quantise(args, net, splits, models["int8"])
     info(f"measuring {' and '.join(models)} with {backend} ({why})")
     measured = measure(backend, models, splits, judged, rate)
-    gate = judge(measured, args.max_drop)
+    gate = judge(measured, judged, args.max_drop)
     emitted, notes = pick_precision(args.precision, gate, speed_up(measured))
     notes += build_report.notes(net, judged, rate, DEFAULT_RATE, args.target_false_reject)
     seconds = time.monotonic() - began

@@ -62,7 +62,7 @@ class Judged:
 def load_dataset(root: Path | None) -> Dataset:
     """The user's photographs, or the built-in surface (made on first use)."""
     if root is None:
-        from ndp_edge.data.surface import builtin_root  # noqa: PLC0415 - only where it is wanted
+        from ndp_edge.data.surface import builtin_root
 
         info("no --data: taking the built-in woven surface")
         root = builtin_root()
@@ -76,21 +76,20 @@ def load_net(checkpoint: Path | None, dataset: Dataset, target: Path) -> Net:
         InputError: no such file, or not a net of ours.
         MachineError: exporting needs torch, and there is none.
     """
-    from ndp_edge.export.exporter import export_onnx, read_config  # noqa: PLC0415 - loads onnx
+    from ndp_edge.export.exporter import export_onnx, read_config
 
     source = SHIPPED if checkpoint is None else checkpoint
     if source.suffix == ".onnx":
-        if not source.is_file():
-            raise InputError(f"no ONNX at {source}; name an exported net or a training run")
+        read_config(source)  # before the copy, so that an error names the user's file
         shutil.copyfile(source, target)
         check: dict[str, Any] = {}
     else:
-        from ndp_edge.checkpoint import load  # noqa: PLC0415 - as above
+        from ndp_edge.checkpoint import load
 
         info(f"exporting {source}")
         size = load(source).config.image_size
         images = load_images(dataset.train[:CHECK_IMAGES], size)
-        check = export_onnx(source, target, images=images, check=True)
+        check = export_onnx(source, target, images=images, check=True)["check"]
     config, training = read_config(target)
     return Net(target, config, training, "shipped" if checkpoint is None else source.name, check)
 

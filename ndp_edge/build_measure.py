@@ -21,7 +21,7 @@ from ndp_edge import golden, metrics
 from ndp_edge.build_inputs import Judged
 from ndp_edge.data.folder import load_images
 from ndp_edge.data.splits import Splits
-from ndp_edge.engines import open_engine
+from ndp_edge.engines import available, open_engine
 from ndp_edge.engines.base import Engine
 from ndp_edge.golden import Golden, engine_key
 from ndp_edge.scoring import Answers, answer, rates
@@ -71,7 +71,7 @@ def measure(
             precision: stack.enter_context(open_engine(backend, model, precision=precision))
             for precision, model in models.items()
         }
-        described = {precision: engine.describe() for precision, engine in engines.items()}
+        described = {precision: _describe(engine) for precision, engine in engines.items()}
         quiet = answer(engines, load_images(splits.threshold, size), "threshold")
         thresholds = {p: conformal_threshold(a.scores, rate) for p, a in quiet.items()}
         answers = quiet if judged.split == "threshold" else answer(engines, judged.images, "score")
@@ -92,6 +92,13 @@ def measure(
     return Measured(answers, thresholds, own, frozen, described, Golden(images, maps), tolerances)
 
 
+def _describe(engine: Engine) -> dict[str, Any]:
+    """`Engine.describe()` with the backend's version as `verify` will read it again."""
+    told = engine.describe()
+    versions = {**told.get("versions", {}), engine.name: available()[engine.name]}
+    return {**told, "versions": versions}
+
+
 def _accuracy(answers: Answers, judged: Judged, threshold: float) -> dict[str, Any]:
     found = metrics.summary(
         answers.scores, judged.labels, answers.smoothed, judged.masks, threshold
@@ -99,7 +106,7 @@ def _accuracy(answers: Answers, judged: Judged, threshold: float) -> dict[str, A
     return {key: found[key] for key in REPORT_KEYS}
 
 
-def judge(measured: Measured, max_drop: float) -> dict[str, Any]:
+def judge(measured: Measured, judged: Judged, max_drop: float) -> dict[str, Any]:
     """The gate's verdict as a dict: passed, reason, rows, max_drop, threshold.
 
     Without an INT8 engine there is nothing to compare: passed, and the reason says so.
@@ -107,9 +114,15 @@ def judge(measured: Measured, max_drop: float) -> dict[str, Any]:
     if "int8" not in measured.frozen:
         reason = "FP32 only: no lower precision to compare"
         return {"passed": True, "reason": reason, "rows": [], "max_drop": max_drop}
-    from ndp_edge.calib.gate import judge as compare  # noqa: PLC0415 - loads onnx
+    from ndp_edge.calib.gate import judge as compare
 
-    verdict = compare(measured.frozen["fp32"], measured.frozen["int8"], max_drop)
+    verdict = compare(
+        measured.frozen["fp32"],
+        measured.frozen["int8"],
+        max_drop,
+        n_good=int(np.sum(judged.labels == 0)) or None,
+        n_defective=int(np.sum(judged.labels == 1)) or None,
+    )
     return {
         "passed": bool(verdict.passed),
         "reason": verdict.reason,

@@ -26,7 +26,7 @@ class FakeEngine(SimpleNamespace):
     def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batches.append(len(images))
         grey: NDArray[np.float32] = images.mean(axis=3).astype(np.float32)
-        return grey / np.float32(255) + np.float32(self.offset)
+        return np.asarray(grey / 255 + self.offset, np.float32)
 
 
 def fake(offset: float = 0.0) -> Any:
