@@ -7,7 +7,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 BUNDLE ?= bundle-demo
 
-PIP := -m pip --disable-pip-version-check --no-input install -q -c constraints.txt
+# --no-compile: torch alone is 20 s of byte-compiling, most of it for files that nobody imports.
+PIP := -m pip --disable-pip-version-check --no-input install -q --no-compile -c constraints.txt
 DEMO := .venv-demo/bin/python
 TEST := .venv-test/bin/python
 INPUTS := Makefile pyproject.toml constraints.txt
