@@ -71,7 +71,13 @@ def progress(items: Iterable[T], *, total: int | None = None, label: str = "") -
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     bar: Iterable[T] = tqdm(
-        items, total=total, desc=label, file=sys.stderr, mininterval=0.5, leave=False
+        items,
+        total=total,
+        desc=label,
+        file=sys.stderr,
+        # A log file wants a line now and then, a person at a terminal a moving bar.
+        mininterval=0.5 if sys.stderr.isatty() else 10.0,
+        leave=False,
     )
     return bar
 

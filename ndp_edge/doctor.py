@@ -198,7 +198,7 @@ def auto_engine() -> Finding:
         backend, reason = choose("auto")
     except Exception as error:  # whatever is broken is what we are asked to tell
         return Finding("engine auto", False, " ".join(f"none: {error}".split()))
-    return Finding("engine auto", True, f"{backend}: {reason}")
+    return Finding("engine auto", True, f"{backend} ({reason})")
 
 
 SECTIONS: dict[str, Callable[[], list[Finding]]] = {

@@ -27,6 +27,9 @@ from ndp_edge.report_tables import (
 if TYPE_CHECKING:
     from ndp_edge.report import Evidence, Pictures
 
+WEAK_AUROC, WEAK_MISSES = 0.9, 0.2
+"""Below this AUROC or above this share of missed defects the page says so at the top."""
+
 
 def title(report: Report) -> str:
     """The page's title, escaped."""
@@ -61,21 +64,43 @@ def _head(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    gate = report.get("gate")
-    word, kind = "No gate", ""
-    if gate:
-        word, kind = ("Passed", "passed") if gate.get("passed") else ("Failed", "failed")
-    reason = esc((gate or {}).get("reason") or "")
+    gate = report.get("gate") or {}
     pair = compare(report)
+    word, kind = "No gate", ""
+    if gate and (pair or not gate.get("passed")):
+        name = esc(pair.shipped.upper()) if pair else ""
+        word, kind = ("passed", "passed") if gate.get("passed") else ("failed", "failed")
+        word = f"{name} gate {word}" if name else f"Gate {word}"
     cost = f"<p>{_cost(pair)}</p>" if pair else ""
     tiles = "".join(
         f'<div class="tile"><b>{value}</b><span>{name}</span></div>'
         for value, name in _tiles(report)
     )
     return (
-        f'<section class="verdict {kind}"><div class="word">{word}</div><p>{reason}</p>{cost}'
+        f'<section class="verdict {kind}"><div class="word">{word}</div>'
+        f"<p>{esc(gate.get('reason') or '')}</p>{cost}{_weakness(report)}"
         f'<div class="tiles">{tiles}</div>{_promise(report)}</section>'
     )
+
+
+def _weakness(report: Report) -> str:
+    """A gate compares precisions: it may pass a detector that was never any good."""
+    shipped = _shipped(report)
+    auroc, missed = shipped.get("image_auroc"), shipped.get("miss_rate")
+    if (auroc is None or auroc >= WEAK_AUROC) and (missed is None or missed <= WEAK_MISSES):
+        return ""
+    told = []
+    if missed is not None:
+        told.append(f"it misses {100 * missed:.0f} % of the defects")
+    if auroc is not None:
+        told.append(f"its image AUROC is {auroc:.3f} (0.5 is guessing)")
+    return f'<p class="wrong">The detector itself is weak: {", ".join(told)}.</p>'
+
+
+def _shipped(report: Report) -> Report:
+    metrics: Mapping[str, Report] = report.get("metrics") or {}
+    named = metrics.get(str(report.get("precision")))
+    return named or (list(metrics.values()) or [{}])[-1]
 
 
 def _cost(pair: Pair) -> str:
@@ -94,8 +119,7 @@ def _cost(pair: Pair) -> str:
 
 
 def _tiles(report: Report) -> list[tuple[str, str]]:
-    metrics = report.get("metrics") or {}
-    shipped = metrics.get(report.get("precision")) or (list(metrics.values()) or [{}])[-1]
+    shipped = _shipped(report)
     tiles = [
         (show_value(key, shipped[key]), KEYS[key][0])
         for key in KEYS

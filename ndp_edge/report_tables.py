@@ -48,12 +48,14 @@ class Pair(NamedTuple):
 def compare(report: Report) -> Pair | None:
     """FP32 and the shipped precision, when the report has both."""
     metrics = report.get("metrics") or {}
-    names = list(metrics)
-    shipped = report.get("precision") or (names[-1] if names else "")
-    first = "fp32" if "fp32" in metrics else (names[0] if names else "")
-    if len(names) < 2 or shipped == first or shipped not in metrics:
+    first = "fp32" if "fp32" in metrics else next(iter(metrics), "")
+    others = [name for name in metrics if name != first]
+    if not others:
         return None
-    return Pair(first, metrics[first], shipped, metrics[shipped])
+    # A bundle that fell back to FP32 still shows what the other precision would have cost.
+    shipped = str(report.get("precision"))
+    other = shipped if shipped in others else others[-1]
+    return Pair(first, metrics[first], other, metrics[other])
 
 
 def times_as_fast(pair: Pair, part: str = "p50") -> float | None:
