@@ -10,13 +10,12 @@ alone; see surface_textures for why two machines draw the same bytes.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
 import shutil
 import struct
-import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -25,13 +24,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ndp_edge.atomic import clean_stale, locked_sibling, put_in_place
+from ndp_edge.console import info, run_verb
 from ndp_edge.data import surface_defects, surface_textures
-from ndp_edge.errors import InputError, NdpError
+from ndp_edge.errors import InputError
 
 KINDS = tuple(surface_textures.TEXTURES)
 _DEFAULT = {"train": 400, "good": 60, "defects": 60, "size": 256, "seed": 0}
 _TRAIN, _GOOD, _DEFECT = range(3)  # separate random streams: more training pictures change no test
 _MARKER = "surface.json"
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 def draw(
@@ -80,31 +82,30 @@ def write_surface(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; name a new folder or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    _fill(out, kind, (train, good, defects), size, seed)
+    return out
+
+
+def _fill(out: Path, kind: str, counts: tuple[int, int, int], size: int, seed: int) -> None:
+    """Draw beside out, then put it in place, replacing what stood there."""
+    clean_stale(out)
+    temporary, lock = locked_sibling(out)
     try:
-        count = 0
         _keep_heap()
-        for name, data in _files(kind, (train, good, defects), size, seed):
+        files = total = 0
+        for name, data in _files(kind, counts, size, seed):
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            count += 1
-        facts = {
-            "kind": kind,
-            "train": train,
-            "good": good,
-            "defects": defects,
-            "size": size,
-            "seed": seed,
-            "files": count,
-        }
+            files, total = files + 1, total + len(data)
+        facts = {"kind": kind, "size": size, "seed": seed, "files": files, "bytes": total}
         (temporary / _MARKER).write_text(json.dumps(facts, indent=1) + "\n")
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        temporary.replace(out)
+        put_in_place(temporary, out)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return out
+    finally:
+        os.close(lock)
 
 
 def builtin_root(kind: str = "woven") -> Path:
@@ -120,17 +121,24 @@ def builtin_root(kind: str = "woven") -> Path:
     if _complete(root):
         return root
     try:
-        if root.exists():  # a cache cleaner has been at work
-            shutil.rmtree(root)
-        return write_surface(kind, root)
-    except PermissionError as error:
-        raise InputError(
-            f"{error.filename}: cannot be written; set NDP_EDGE_CACHE to a folder that can"
-        ) from None
-    except OSError:
-        if _complete(root):  # another process was faster
-            return root
+        root.parent.mkdir(parents=True, exist_ok=True)
+        # Replaces a root that a cache cleaner has thinned out. Two processes at once draw it
+        # twice: the later one swaps in equal files, so the earlier one reads on undisturbed.
+        _fill(
+            root,
+            kind,
+            (_DEFAULT["train"], _DEFAULT["good"], _DEFAULT["defects"]),
+            _DEFAULT["size"],
+            _DEFAULT["seed"],
+        )
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            raise InputError(
+                f"{root.parent}: cannot be written ({error.strerror}); set NDP_EDGE_CACHE to a "
+                f"folder that can"
+            ) from None
         raise
+    return root
 
 
 def _files(
@@ -200,30 +208,34 @@ def _cache() -> Path:
 
 
 def _complete(root: Path) -> bool:
+    """True when the files that the marker counted are there, with the bytes it counted."""
     try:
-        expected = json.loads((root / _MARKER).read_text())["files"]
+        facts = json.loads((root / _MARKER).read_text())
+        sizes = [path.stat().st_size for path in root.glob("*/*/*.png")]
+        return bool(len(sizes) == facts["files"] and sum(sizes) == facts["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(expected == sum(1 for _ in root.glob("*/*/*.png")))
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ndp_edge.data.surface", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m ndp_edge.data.surface",
+        description="Draw a built-in surface with exact defect masks, in MVTec layout.",
+    )
     parser.add_argument("--kind", choices=KINDS, default="woven")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the pictures")
     for name, value in _DEFAULT.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
     options = parser.parse_args(argv)
-    counts = {name: getattr(options, name) for name in _DEFAULT}
-    start = time.perf_counter()
-    try:
+
+    def verb() -> None:
+        start = time.perf_counter()
+        counts = {name: getattr(options, name) for name in _DEFAULT}
         write_surface(options.kind, options.out, **counts)
-    except NdpError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"{options.out}: drawn in {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    return 0
+        info(f"{options.out}: drawn in {time.perf_counter() - start:.1f} s")
+
+    return run_verb(verb)
 
 
 if __name__ == "__main__":

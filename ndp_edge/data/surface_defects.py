@@ -162,7 +162,7 @@ DEFECTS: dict[str, Callable[[Rng, Scene, float], Field]] = {
 }
 
 
-STRENGTHS = {"woven": (0.5, 1.35), "brushed": (0.25, 1.0), "granular": (0.5, 1.35)}
+STRENGTHS = {"woven": (0.5, 1.35), "brushed": (0.25, 1.0), "granular": (0.7, 1.6)}
 """The range each surface draws a defect's strength from; the smooth one takes fainter ones."""
 
 
