@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ndp_edge.calib.graph import quantisable
 from ndp_edge.calib.qdq import quantize
 from ndp_edge.calib.ranges import collect_ranges
+from ndp_edge.calib.subpixel import as_convolutions
 from ndp_edge.engines.base import image_size, read_model
 from ndp_edge.errors import InputError
 from ndp_edge.export.inline import inline
@@ -55,7 +56,7 @@ def calibrate(
             f"calibration images are {images.dtype} {images.shape}; "
             f"this net takes uint8 [N, {height}, {width}, 3]"
         )
-    model = inline(exported)
+    model = as_convolutions(inline(exported))
     ranges = collect_ranges(model, images, method, seed)
     data = quantize(model, ranges).SerializeToString(deterministic=True)
     write_atomic(out, data)

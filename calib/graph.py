@@ -6,6 +6,9 @@ import onnx
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
+MOVERS = ("Concat", "DepthToSpace", "Slice")
+"""Nodes that move values about and change none: in and out share one scale."""
+
 
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Tensor name -> the node that makes it."""
@@ -25,9 +28,10 @@ def quantisable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 def scale_groups(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, str]:
     """Activation tensor to quantise -> the tensor that names its group; a group has one scale.
 
-    The activations are the first inputs of `nodes`. Behind a Concat that is the Concat's
-    output and, through it, every branch: with unequal scales a backend must convert a branch
-    before it can join them, or falls back to float (DESIGN section 6).
+    The activations are the first inputs of `nodes`. Where a Concat makes one, its branches
+    join the group: with unequal scales a backend must convert a branch before it can join
+    them, or falls back to float (DESIGN section 6). Likewise the inputs of other MOVERS, so
+    that these move int8 codes.
     """
     made_by = producers(model)
     group: dict[str, str] = {}
@@ -38,11 +42,12 @@ def scale_groups(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[st
         return name
 
     waiting = [node.input[0] for node in nodes]
-    for name in waiting:  # grows while a Concat's branches are appended
+    for name in waiting:  # grows while a mover's inputs are appended
         group.setdefault(name, name)
         node = made_by.get(name)
-        if node is not None and node.op_type == "Concat":
-            for branch in node.input:
+        if node is not None and node.op_type in MOVERS:
+            moved = node.input if node.op_type == "Concat" else node.input[:1]
+            for branch in moved:
                 group.setdefault(branch, branch)
                 group[root(branch)] = root(name)
                 if branch not in waiting:

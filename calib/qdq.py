@@ -86,7 +86,7 @@ def _rewire(
     """
     graph = model.graph
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    chosen = {id(node) for node in nodes}
+    chosen = {node.output[0] for node in nodes}
     _add(model, _ZERO, np.zeros((), np.int8))
     rebuilt: list[onnx.NodeProto] = []
     for entry in graph.input:
@@ -97,7 +97,7 @@ def _rewire(
         for i, name in enumerate(node.input):
             if name in scales:
                 node.input[i] = f"{name}.dequantised"
-        if id(node) in chosen:
+        if node.output[0] in chosen:
             name, per_channel = node.input[1], node.op_type == "Conv"
             if name not in done:
                 rebuilt.append(_weights(model, name, weights[name], per_channel))
