@@ -31,9 +31,9 @@ def colours(size: int = 32) -> NDArray[np.uint8]:
 
 def save(path: Path, array: NDArray[np.generic]) -> Path:
     """Through cv2, which wants BGR."""
-    channels = 1 if array.ndim == 2 else array.shape[2]
-    order = {1: slice(None), 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
-    stored = array if array.ndim == 2 else array[:, :, order]
+    stored = array
+    if array.ndim == 3:
+        stored = array[:, :, [2, 1, 0] if array.shape[2] == 3 else [2, 1, 0, 3]]
     assert cv2.imwrite(str(path), np.ascontiguousarray(stored))
     return path
 

@@ -7,17 +7,20 @@ import hashlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ndp_edge.data.folder import Dataset, Sample
-from ndp_edge.data.splits import PARTS, Splits, check_disjoint, split
+from ndp_edge.data.splits import PARTS, check_disjoint, split
 from ndp_edge.errors import InputError
 
 
-def make(root: Path, train: list[bytes], test: list[bytes] = (), *, prefix: str = "") -> Dataset:  # type: ignore[assignment]
+def make(
+    root: Path, train: Sequence[bytes], test: Sequence[bytes] = (), *, prefix: str = ""
+) -> Dataset:
     """A dataset whose files hold these bytes; splits never decode a picture."""
 
     def sample(part: str, index: int, content: bytes) -> Sample:
@@ -99,9 +102,8 @@ def test_check_disjoint_finds_a_leak_between_any_two_parts(tmp_path: Path) -> No
             if first == second:
                 continue
             stray: Sample = getattr(splits, first)[0]
-            leaky: Splits = dataclasses.replace(
-                splits, **{second: [*getattr(splits, second), stray]}
-            )
+            grown: dict[str, Any] = {second: [*getattr(splits, second), stray]}
+            leaky = dataclasses.replace(splits, **grown)
             with pytest.raises(InputError, match="same file"):
                 check_disjoint(leaky)
 
