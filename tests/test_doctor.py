@@ -1,0 +1,106 @@
+"""The doctor tells what is there and never falls ill itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ndp_edge import doctor, engines
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking OpenVINO for its devices starts a process that takes seconds."""
+    there = doctor.Finding("openvino devices", True, "CPU")
+    monkeypatch.setattr(doctor, "openvino_devices", lambda: there)
+
+
+def test_the_table_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main([]) == 0
+    text = capsys.readouterr().out
+    names = [*doctor.PACKAGES, "python", "cpu", "memory", "nvidia gpu", "nvcc", "engine auto"]
+    for name in names:
+        assert any(line[2:].startswith(name) for line in text.splitlines()), name
+
+
+def test_json_says_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    assert doctor.main(["--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert set(found) == {"machine", "packages", "devices", "choice"}
+    packages = {entry["name"]: entry for entry in found["packages"]}
+    assert packages["numpy"]["found"]
+    assert packages["numpy"]["detail"].split(".")[0].isdigit()
+    for entry in packages.values():
+        assert entry["found"] != entry["detail"].startswith("missing: install with pip install")
+
+
+def test_a_machine_with_nothing_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda _name: None)
+    monkeypatch.setattr(doctor, "_lines", lambda _path: [])
+    monkeypatch.setattr(engines, "available", lambda: dict.fromkeys(engines.BACKENDS))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert doctor.main([]) == 0
+    text = capsys.readouterr().out
+    assert "- openvino " in text
+    assert "pip install openvino" in text
+    assert "- engine auto" in text
+
+
+def test_broken_engines_are_told_not_thrown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_backend: str) -> tuple[str, str]:
+        raise ImportError("libtbb.so.12:\n cannot open")
+
+    monkeypatch.setattr(engines, "choose", broken)
+    assert doctor.main([]) == 0
+    assert "libtbb.so.12: cannot open" in capsys.readouterr().out
+
+
+def test_a_tool_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_arguments: object, **_options: object) -> None:
+        raise subprocess.TimeoutExpired("nvidia-smi", 10)
+
+    monkeypatch.setattr(doctor.subprocess, "run", hang)
+    monkeypatch.setattr(doctor, "_lines", lambda _path: [])
+    assert [finding.found for finding in doctor.nvidia()] == [False, False]
+
+
+def test_an_nvidia_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA H200, 580.1, 143771 MiB, 9.0'\n")
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n")
+    for tool in (smi, nvcc):
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    gpu, compiler = doctor.nvidia()
+    assert gpu.found
+    assert "H200" in gpu.detail
+    assert compiler.detail.startswith("13.0")
+
+
+def test_processor_flags_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_lines", lambda _path: ["Features\t: fp asimd asimddp", ""])
+    assert {"asimd", "asimddp"} <= doctor.cpu_flags()
+    monkeypatch.setattr(doctor, "_lines", lambda _path: ["flags\t\t: fpu avx2 avx512_vnni"])
+    assert {"avx2", "avx512_vnni"} <= doctor.cpu_flags()
+
+
+def test_nothing_heavy_is_imported() -> None:
+    check = (
+        "import sys\nfrom ndp_edge import doctor\ndoctor.openvino_devices = lambda: "
+        "doctor.Finding('x', True, '')\ndoctor.main([])\n"
+        "heavy = {'torch', 'openvino', 'onnxruntime', 'cv2', 'onnx'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
