@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from ndp_edge.errors import InputError
+from ndp_edge.files import write_atomic
 from ndp_edge.model.config import NdpConfig
 
 FORMAT = "ndp-edge-checkpoint-1"
@@ -38,20 +38,13 @@ class Checkpoint:
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write atomically: a killed process leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     metadata = {
         "format": FORMAT,
         "config": checkpoint.config.to_json(),
         "training": json.dumps(checkpoint.training, sort_keys=True),
     }
-    try:
-        weights = {k: np.ascontiguousarray(v) for k, v in checkpoint.weights.items()}
-        save_file(weights, temporary, metadata)
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    weights = {k: np.ascontiguousarray(v) for k, v in checkpoint.weights.items()}
+    write_atomic(path, safetensors.numpy.save(weights, metadata))
 
 
 def load(path: Path) -> Checkpoint:
@@ -66,7 +59,8 @@ def load(path: Path) -> Checkpoint:
     try:
         with safe_open(file, framework="numpy") as handle:
             metadata = handle.metadata() or {}
-            weights = {name: handle.get_tensor(name) for name in handle.keys()}
+            names = handle.keys()  # a handle is no dict
+            weights = {name: handle.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} is not a checkpoint: {error}") from error
     if metadata.get("format") != FORMAT:

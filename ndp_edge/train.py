@@ -99,7 +99,9 @@ def read_sources(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
     return pictures
 
 
-def describe(splits: Splits, train: list[Sample], root: Path, options: TrainOptions) -> dict[str, Any]:
+def describe(
+    splits: Splits, train: list[Sample], root: Path, options: TrainOptions
+) -> dict[str, Any]:
     """What the checkpoint says about its training; `build` refuses data that stands here."""
     return {
         "data": root.name,
@@ -122,7 +124,9 @@ def prepare_out(out: Path, *, resume: bool) -> None:
     if resume and (out / checkpoint.CHECKPOINT_NAME).exists():
         found = checkpoint.load(out)
         if found.training.get("finished"):
-            raise InputError(f"the run in {out} is finished; choose another --out for more training")
+            raise InputError(
+                f"the run in {out} is finished; choose another --out for more training"
+            )
     try:
         (out / "samples").mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

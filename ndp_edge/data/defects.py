@@ -40,7 +40,7 @@ def perlin(size: int, cells: tuple[int, int], rng: Rng) -> Image:
     top = corner(0, 0) + fade_x[None, :] * (corner(0, 1) - corner(0, 0))
     bottom = corner(1, 0) + fade_x[None, :] * (corner(1, 1) - corner(1, 0))
     noise = np.sqrt(2.0) * (top + fade_y[:, None] * (bottom - top))
-    return noise.astype(np.float32)
+    return np.asarray(noise, np.float32)
 
 
 def rotate(image: Image, degrees: float) -> Image:
@@ -52,7 +52,10 @@ def rotate(image: Image, degrees: float) -> Image:
 
 
 def perlin_mask(size: int, rng: Rng) -> NDArray[np.bool_]:
-    """A defect mask [size, size]: Perlin noise, turned by up to 90 degrees, above 0.5. May be empty."""
+    """A defect mask [size, size]: Perlin noise, turned by up to 90 degrees, above 0.5.
+
+    May be empty.
+    """
     cells = (2 ** int(rng.integers(0, MAX_OCTAVE + 1)), 2 ** int(rng.integers(0, MAX_OCTAVE + 1)))
     noise = rotate(perlin(size, cells, rng), float(rng.uniform(-90, 90)))
     return np.asarray(noise > MASK_LEVEL)
@@ -137,7 +140,8 @@ def procedural_source(size: int, rng: Rng) -> Image:
     kind = int(rng.integers(0, 3))
     if kind == 0:
         coarse = rng.random((2 ** int(rng.integers(2, 7)),) * 2 + (3,), dtype=np.float32)
-        return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
+        smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        return np.clip(smooth, 0, 1)  # a cubic overshoots
     if kind == 1:
         y, x = np.mgrid[0:size, 0:size].astype(np.float32)
         angle, period = rng.uniform(0, np.pi), rng.uniform(3, 40)
@@ -148,7 +152,7 @@ def procedural_source(size: int, rng: Rng) -> Image:
         blend = (perlin(size, (cells, cells), rng) * rng.uniform(1, 6)).clip(-1, 1) / 2 + 0.5
     a, b = rng.random((2, 3), dtype=np.float32)
     noise = rng.normal(0, rng.uniform(0, 0.1), (size, size, 1))
-    return np.clip(a + blend[..., None] * (b - a) + noise, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(a + blend[..., None] * (b - a) + noise, 0, 1), np.float32)
 
 
 def make_defect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,10 +52,10 @@ class NdpConfig:
             )
         if len(self.channels) != 5 or any(c < 8 or c % 8 for c in self.channels):
             raise InputError(f"channels {self.channels} must be five multiples of 8")
-        if self.ffm_channels < 8 or self.ffm_kernel % 2 == 0 or self.softmax_scale <= 0:
-            raise InputError(
-                "ffm_channels must be at least 8, ffm_kernel odd and softmax_scale positive"
-            )
+        if self.ffm_channels < 8 or self.ffm_kernel % 2 == 0:
+            raise InputError("ffm_channels must be at least 8 and ffm_kernel odd")
+        if not 0 < self.softmax_scale < math.inf or not all(map(math.isfinite, self.map_weights)):
+            raise InputError("softmax_scale must be positive, and it and map_weights finite")
 
     def stage_size(self, stage: int) -> int:
         """Side in pixels of the map of encoder stage 1 to 5."""

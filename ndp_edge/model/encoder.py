@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -24,9 +26,15 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: tuple[int, int, int, int, int]) -> None:
         super().__init__()
-        stages = [nn.Sequential(conv_bn_relu(3, channels[0], 3), conv_bn_relu(channels[0], channels[0], 3))]
-        for c_in, c_out in zip(channels[:-1], channels[1:], strict=True):
-            stages.append(nn.Sequential(conv_bn_relu(c_in, c_out, 4, 2), conv_bn_relu(c_out, c_out, 3)))
+        stages = [
+            nn.Sequential(
+                conv_bn_relu(3, channels[0], 3), conv_bn_relu(channels[0], channels[0], 3)
+            )
+        ]
+        for c_in, c_out in pairwise(channels):
+            stages.append(
+                nn.Sequential(conv_bn_relu(c_in, c_out, 4, 2), conv_bn_relu(c_out, c_out, 3))
+            )
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Tensor, depth: int = 5) -> list[Tensor]:

@@ -37,6 +37,4 @@ class MSDSM(nn.Module):
 
     def forward(self, image: list[Tensor], reconstruction: list[Tensor]) -> list[Tensor]:
         """Logits [N, 1, H / 2^i, W / 2^i] for i = 0, 1, 2; their sigmoids are AM1 to AM3."""
-        return [
-            head(a, b) for head, a, b in zip(self.heads, image, reconstruction, strict=True)
-        ]
+        return [head(a, b) for head, a, b in zip(self.heads, image, reconstruction, strict=True)]

@@ -44,14 +44,18 @@ class NDPNet(nn.Module):
         self.config = config
         self.encoder = Encoder(config.channels)
         self.rbam = nn.ModuleList(
-            RBAM(config.channels[s - 1], config.ffm_channels, config.ffm_kernel, config.softmax_scale)
+            RBAM(
+                config.channels[s - 1], config.ffm_channels, config.ffm_kernel, config.softmax_scale
+            )
             for s in RBAM_STAGES
         )
         self.decoder = Decoder(config.channels)
         self.msdsm = MSDSM(config.channels)
         for s in RBAM_STAGES:
             side = config.stage_size(s)
-            self.register_buffer(f"reference{s}", torch.zeros(1, config.channels[s - 1], side, side))
+            self.register_buffer(
+                f"reference{s}", torch.zeros(1, config.channels[s - 1], side, side)
+            )
 
     @property
     def references(self) -> list[Tensor]:
@@ -72,9 +76,7 @@ class NDPNet(nn.Module):
 
     def repair(self, features: list[Tensor]) -> list[Tensor]:
         """RBAM over the maps of stages 3, 4, 5."""
-        return [
-            rbam(f, r) for rbam, f, r in zip(self.rbam, features, self.references, strict=True)
-        ]
+        return [rbam(f, r) for rbam, f, r in zip(self.rbam, features, self.references, strict=True)]
 
     def analyse(self, image: Tensor) -> Output:
         """One pass over images [N, 3, H, W] in [0, 1], H and W multiples of 64.
@@ -82,9 +84,14 @@ class NDPNet(nn.Module):
         Stages 1-3 of the image come from the first encoding; only the reconstruction is
         encoded again, and only to stage 3.
         """
-        if image.ndim != 4 or image.shape[1] != 3 or any(s % STRIDE or not s for s in image.shape[2:]):
+        if (
+            image.ndim != 4
+            or image.shape[1] != 3
+            or any(s % STRIDE or not s for s in image.shape[2:])
+        ):
             raise InputError(
-                f"images of shape {tuple(image.shape)}: wanted [N, 3, H, W], sides multiples of {STRIDE}"
+                f"images of shape {tuple(image.shape)}: "
+                f"wanted [N, 3, H, W], sides multiples of {STRIDE}"
             )
         features = self.encoder(image)
         repaired = self.repair(features[2:])

@@ -1,4 +1,4 @@
-"""RBAM: the reference-based feature repair (RBFRM, eq. 3-5) and the feature fusion (FFM, eq. 6-8)."""
+"""RBAM: reference-based feature repair (RBFRM, eq. 3-5) and feature fusion (FFM, eq. 6-8)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def from_patches(patches: Tensor, k: int, height: int, width: int) -> Tensor:
     return F.pixel_shuffle(patches.transpose(1, 2).reshape(n, d, height // k, width // k), k)
 
 
-def rbfrm(features: Tensor, reference: Tensor, patch_size: int, softmax_scale: float = 1.0) -> Tensor:
+def rbfrm(
+    features: Tensor, reference: Tensor, patch_size: int, softmax_scale: float = 1.0
+) -> Tensor:
     """Repair `features` with patches of the reference map (eq. 3-5).
 
     Args:

@@ -39,7 +39,12 @@ class Batches:
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], sources: list[NDArray[np.uint8]], options: TrainOptions, *, gray: bool
+        self,
+        images: NDArray[np.uint8],
+        sources: list[NDArray[np.uint8]],
+        options: TrainOptions,
+        *,
+        gray: bool,
     ) -> None:
         self.images, self.sources, self.options, self.gray = images, sources, options, gray
 
@@ -81,7 +86,7 @@ class Batches:
 
 def as_unit(image: NDArray[Any]) -> NDArray[np.float32]:
     """uint8 to float32 in [0, 1]."""
-    return image.astype(np.float32) / np.float32(255)
+    return np.asarray(image.astype(np.float32) / np.float32(255))
 
 
 def nchw(images: list[NDArray[np.float32]]) -> NDArray[np.float32]:

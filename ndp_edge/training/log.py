@@ -77,6 +77,6 @@ def sample_sheet(rows: list[Tensor]) -> NDArray[np.uint8]:
     """Rows of pictures ([N, 3 or 1, S, S] in [0, 1]) as one RGB sheet, uint8 [H, W, 3]."""
     bands = []
     for row in rows:
-        row = row.detach()[:SAMPLES].float().cpu().expand(-1, 3, -1, -1)
-        bands.append(np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1))
+        pictures = row.detach()[:SAMPLES].float().cpu().expand(-1, 3, -1, -1)
+        bands.append(np.concatenate(list(pictures.permute(0, 2, 3, 1).numpy()), axis=1))
     return (np.concatenate(bands, axis=0).clip(0, 1) * 255 + 0.5).astype(np.uint8)

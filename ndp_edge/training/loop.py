@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ndp_edge import checkpoint
 from ndp_edge.errors import NdpError
+from ndp_edge.losses import joint
 from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet, Output, combine
 from ndp_edge.training.batches import Batch, Batches, as_unit, nchw
@@ -22,7 +23,6 @@ from ndp_edge.training.options import TrainOptions
 from ndp_edge.training.perceptual import Perceptual
 from ndp_edge.training.phases import Parts, phase_one, phase_two, set_phase
 from ndp_edge.training.state import STATE_NAME, SavedState, save_state
-from ndp_edge.losses import joint
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Trainer:
     def __init__(self, run: Run, *, resume: bool) -> None:
         self.run = run
         torch.manual_seed(run.options.seed)
-        self.net = NDPNet(run.config).to(run.device, memory_format=torch.channels_last)
+        self.net = NDPNet(run.config).to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.perceptual is not None:
             run.perceptual.to(run.device)
         self.saved = None
@@ -120,7 +120,7 @@ class Trainer:
                 "lower --lr and resume from the last saved state"
             )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         values = {k: float(v) for k, v in parts.items()} | {"total": float(loss)}
         offset = sum(o.steps[: self.phase])

@@ -37,7 +37,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if min(self.steps) < 1 or min(self.batch_size, self.save_every, self.sample_every) < 1:
-            raise InputError("steps, batch size and the save and sample intervals must be at least 1")
+            raise InputError(
+                "steps, batch size and the save and sample intervals must be at least 1"
+            )
         if not 0 < self.lr < 1 or self.weight_decay < 0:
             raise InputError(f"learning rate {self.lr} must lie in (0, 1), weight decay be >= 0")
         if not 0 < self.opacity[0] <= self.opacity[1] <= 1:

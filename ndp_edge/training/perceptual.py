@@ -48,9 +48,13 @@ class Perceptual(nn.Module):
                 break
             conv = nn.Conv2d(c_in, c_out, 3, padding=1)
             try:
-                conv.load_state_dict({k: state[f"features.{index}.{k}"] for k in ("weight", "bias")})
+                conv.load_state_dict(
+                    {k: state[f"features.{index}.{k}"] for k in ("weight", "bias")}
+                )
             except (KeyError, RuntimeError) as error:
-                raise InputError(f"not VGG-16 weights: layer {index}: {error}".splitlines()[0]) from error
+                raise InputError(
+                    f"not VGG-16 weights: layer {index}: {error}".splitlines()[0]
+                ) from error
             self.convs[str(index)] = conv
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
@@ -87,7 +91,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read VGG-16 weights {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"cannot read VGG-16 weights {path}: {str(error).splitlines()[0]}"
+        ) from error
     except Exception as error:  # torch raises pickle.UnpicklingError, which we must not import
         raise InputError(f"{path} holds more than tensors, or is no torch file") from error
     if not isinstance(state, dict):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ndp_edge.errors import InputError
+from ndp_edge.files import write_atomic
 from ndp_edge.model.network import NDPNet
 from ndp_edge.training.options import TrainOptions
 
@@ -28,19 +28,17 @@ def same_run(options: TrainOptions, config: str, digest: str) -> str:
     return json.dumps({"options": fixed, "config": config, "data": digest}, sort_keys=True)
 
 
-def save_state(folder: Path, net: NDPNet, optimiser: Optimizer, phase: int, step: int, run: str) -> None:
+def save_state(
+    folder: Path, net: NDPNet, optimiser: Optimizer, phase: int, step: int, run: str
+) -> None:
     """Everything that the next step depends on; batches depend on the seed alone."""
     tensors: dict[str, Tensor] = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
     for i, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()}
-    temporary = folder / f".{STATE_NAME}.{os.getpid()}.tmp"
-    try:
-        save_file(tensors, temporary, {"phase": str(phase), "step": str(step), "run": run})
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(folder / STATE_NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+        tensors |= {
+            f"optimiser.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()
+        }
+    metadata = {"phase": str(phase), "step": str(step), "run": run}
+    write_atomic(folder / STATE_NAME, safetensors.torch.save(tensors, metadata))
 
 
 class SavedState:
@@ -52,7 +50,8 @@ class SavedState:
         try:
             with safe_open(path, framework="pt") as handle:
                 metadata = handle.metadata() or {}
-                self.tensors: dict[str, Tensor] = {k: handle.get_tensor(k) for k in handle.keys()}
+                names = handle.keys()  # a handle is no dict
+                self.tensors: dict[str, Tensor] = {k: handle.get_tensor(k) for k in names}
         except (SafetensorError, OSError) as error:
             raise InputError(f"cannot resume from {path}: {error}") from error
         if metadata.get("run") != run:
@@ -73,4 +72,6 @@ class SavedState:
             if name.startswith("optimiser."):
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = value
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        optimiser.load_state_dict(
+            {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+        )

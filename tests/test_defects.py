@@ -1,0 +1,57 @@
+"""Artificial defects: eq. 1 to the last bit, gray stays gray, every draw is reproducible."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndp_edge.data.defects import make_defect, perlin, perlin_mask, procedural_source
+
+
+def _good(rng: np.random.Generator, size: int, gray: bool) -> np.ndarray:
+    picture = rng.random((size, size, 1 if gray else 3), dtype=np.float32)
+    return np.repeat(picture, 3, axis=2) if gray else picture
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([64, 128]), st.booleans())
+def test_outside_the_mask_nothing_changes(seed: int, size: int, gray: bool) -> None:
+    rng = np.random.default_rng(seed)
+    good = _good(rng, size, gray)
+    bad, mask = make_defect(good, procedural_source(size, rng), rng, gray=gray)
+    assert bad.dtype == np.float32
+    assert mask.shape == (size, size)
+    assert np.array_equal(bad[~mask], good[~mask])
+    assert np.isfinite(bad).all()
+    assert bad.min() >= 0
+    assert bad.max() <= 1
+    if gray:
+        assert np.array_equal(bad[..., 0], bad[..., 1])
+        assert np.array_equal(bad[..., 0], bad[..., 2])
+
+
+def test_opacity_scales_the_change() -> None:
+    source = procedural_source(64, np.random.default_rng(5))
+    good = np.full((64, 64, 3), 0.5, np.float32)
+    seed = next(s for s in range(50) if perlin_mask(64, np.random.default_rng(s)).any())
+    opaque, mask = make_defect(good, source, np.random.default_rng(seed), gray=False)
+    faint, same = make_defect(
+        good, source, np.random.default_rng(seed), gray=False, opacity=(0.25, 0.25)
+    )
+    assert np.array_equal(mask, same)
+    assert np.allclose((faint - good)[mask], 0.25 * (opaque - good)[mask], atol=1e-6)
+
+
+def test_masks_are_mostly_there_and_sometimes_empty() -> None:
+    shares = [perlin_mask(128, np.random.default_rng(s)).mean() for s in range(300)]
+    empty = np.mean([s == 0 for s in shares])
+    assert 0 < empty < 0.2
+    assert 0.02 < np.mean(shares) < 0.35
+
+
+def test_perlin_is_smooth_and_vanishes_at_its_lattice() -> None:
+    noise = perlin(128, (4, 8), np.random.default_rng(0))
+    assert np.allclose(noise[::32, ::16], 0, atol=1e-6)
+    assert np.abs(np.diff(noise, axis=1)).max() < 0.25
+    assert 0.3 < np.abs(noise).max() <= 1.5
