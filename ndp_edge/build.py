@@ -16,10 +16,12 @@ from ndp_edge.build_inputs import Judged, Net
 from ndp_edge.build_measure import Measured, judge, measure, speed_up
 from ndp_edge.bundle import BundleWriter, refuse_existing
 from ndp_edge.console import add_json_option, emit_json, info, run_verb, text_stream
+from ndp_edge.data.folder import load_images
 from ndp_edge.data.splits import Splits
 from ndp_edge.engines import choose
 from ndp_edge.errors import GateError, InputError
 from ndp_edge.golden import Golden, engine_key, write_golden
+from ndp_edge.report import Layer
 from ndp_edge.threshold import DEFAULT_RATE, choose_rate
 
 PRECISIONS = ("int8", "fp32", "fp16", "auto")
@@ -87,7 +89,8 @@ class Work:
     gate: dict[str, Any]
     emitted: str
     notes: list[str]
-    seconds: float
+    layers: list[Layer]
+    seconds: dict[str, float]
 
 
 def check_options(args: argparse.Namespace) -> tuple[str, str]:
@@ -129,10 +132,11 @@ def quantise(args: argparse.Namespace, net: Net, splits: Splits, out: Path) -> d
     """Calibrate on good images of the calibration split alone; writes the INT8 ONNX."""
     from ndp_edge.calib.calibrate import calibrate
 
-    images = build_inputs.calibration_images(splits, args.calib_images, net.config.image_size)
-    info(f"calibrating on {len(images)} good images ({args.calib_method})")
+    samples = build_inputs.calibration_samples(splits, args.calib_images)
+    info(f"calibrating on {len(samples)} good images ({args.calib_method})")
+    images = load_images(samples, net.config.image_size)
     done = calibrate(net.model, images, out, method=args.calib_method, seed=splits.seed)
-    return {**done, "images": len(images), "seed": splits.seed}
+    return {**done, "hashes": sorted({splits.hashes[s.name] for s in samples})}
 
 
 def pick_precision(asked: str, gate: dict[str, Any], faster: float | None) -> tuple[str, list[str]]:
@@ -147,22 +151,39 @@ def pick_precision(asked: str, gate: dict[str, Any], faster: float | None) -> tu
     return ("fp32", slow) if slow else ("int8", [])
 
 
+class Clock:
+    """Wall-clock seconds per step of the build, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, step: str) -> None:
+        """The time since the last lap belongs to `step`."""
+        now = time.monotonic()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
+
+
 def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why: str) -> Work:
     """All the work; leaves the models in the writer and commits nothing."""
-    began = time.monotonic()
+    clock = Clock()
     net, data, splits, rate = prepare(args, writer)
     judged = build_inputs.judged_images(splits, net.config.image_size)
+    clock.lap("prepare")
     models = {"fp32": net.model}
     calibration: dict[str, Any] = {}
     if args.precision != "fp32":
         models["int8"] = writer.path("model.int8.onnx")
         calibration = quantise(args, net, splits, models["int8"])
+        clock.lap("calibrate")
     info(f"measuring {' and '.join(models)} with {backend} ({why})")
     measured = measure(backend, models, splits, judged, rate)
     gate = judge(measured, judged, args.max_drop)
     emitted, notes = pick_precision(args.precision, gate, speed_up(measured))
     notes += build_report.notes(net, judged, rate, DEFAULT_RATE, args.target_false_reject)
-    seconds = time.monotonic() - began
+    layers = look_inside(backend, models[emitted], judged, emitted)
+    clock.lap("measure")
     return Work(
         net,
         data,
@@ -175,8 +196,18 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
         gate,
         emitted,
         notes,
-        seconds,
+        layers,
+        clock.seconds,
     )
+
+
+def look_inside(backend: str, model: Path, judged: Judged, precision: str) -> list[Layer]:
+    """The executed graph's layers, where the backend tells them (OpenVINO does)."""
+    if backend != "openvino":
+        return []
+    from ndp_edge.engines.executed import executed_layers
+
+    return executed_layers(model, judged.images[:1], precision=precision, runs=3)
 
 
 def keep(work: Work, writer: BundleWriter, *, force: bool) -> Path:
@@ -204,6 +235,7 @@ def build(args: argparse.Namespace) -> int:
     Raises:
         GateError: INT8 was asked for and lost too much; no bundle, the report is kept.
     """
+    began = time.monotonic()
     backend, why = check_options(args)
     out = args.out.resolve()
     with BundleWriter(out) as writer:
@@ -220,7 +252,9 @@ def build(args: argparse.Namespace) -> int:
     emit_json(args.json, build_report.report(work))
     if failed:
         raise GateError(f"INT8 did not pass, no bundle was written: {work.gate['reason']}")
-    print(f"bundle: {out} ({backend} {work.emitted}, {work.seconds:.0f} s)", file=stream)
+    print(
+        f"bundle: {out} ({backend} {work.emitted}, {time.monotonic() - began:.0f} s)", file=stream
+    )
     return 0
 
 

@@ -115,18 +115,21 @@ def split_dataset(dataset: Dataset, net: Net, seed: int | None) -> Splits:
     return splits
 
 
-def calibration_images(splits: Splits, wanted: int | None, size: int) -> NDArray[np.uint8]:
-    """`wanted` (or all) good images of the calibration split, uint8 [N, size, size, 3].
+def calibration_samples(splits: Splits, wanted: int | None) -> list[Sample]:
+    """`wanted` (or all) good pictures of the calibration split.
 
     The choice follows the file hashes: it depends on neither names nor order, and a longer
     choice contains the shorter one.
+
+    Raises:
+        InputError: less than one wanted.
     """
     ranked = sorted(splits.calibration, key=lambda s: splits.hashes[s.name])
     if wanted is not None and wanted < 1:
         raise InputError(f"--calib-images {wanted}: at least 1 is needed")
     if wanted is not None and wanted > len(ranked):
         info(f"the calibration split has {len(ranked)} images, not {wanted}: taking all")
-    return load_images(ranked[:wanted], size)
+    return ranked[:wanted]
 
 
 def judged_images(splits: Splits, size: int) -> Judged:

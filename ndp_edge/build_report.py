@@ -58,11 +58,14 @@ def summary_table(work: Work) -> str:
             rows.append([f"{label}, frozen threshold", *cells])
         cells = (_percent(measured.metrics[n][key]) for n in names)
         rows.append([f"{label}, own threshold", *cells])
+    share = _int8_share(work)
     rows.append(["threshold, own", *(_figure(measured.thresholds[n].value) for n in names)])
     rows.append(["ms p50", *(f"{measured.metrics[n]['latency_ms']['p50']:.2f}" for n in names)])
     faster = speed_up(measured)
     if faster is not None:
         rows.append(["speed", "1.00 x", f"{faster:.2f} x"])
+    if share is not None:
+        rows.append(["convolution time in int8", "", f"{100 * share:.1f} %"])
     verdict = "passed" if work.gate["passed"] else "FAILED"
     return f"{table(rows)}\ngate: {verdict} - {work.gate['reason']}"
 
@@ -82,7 +85,8 @@ def report(work: Work) -> dict[str, Any]:
         "threshold": asdict(measured.thresholds[shipped]) | {"precision": shipped},
         "splits": _splits(work),
         "judged": {"split": work.judged.split, "n": len(work.judged.samples)},
-        "calibration": work.calibration,
+        "calibration": {k: v for k, v in work.calibration.items() if k != "hashes"},
+        "int8_convolution_share": _int8_share(work),
         "model": _model(net),
         "versions": measured.described[shipped].get("versions", {}),
         "engine_choice": work.why,
@@ -115,7 +119,7 @@ def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
         "default": {"backend": backend, "precision": work.emitted},
         "threshold": asdict(measured.thresholds[work.emitted]) | {"precision": work.emitted},
         "calibration": work.calibration,
-        "splits": _splits(work),
+        "splits": _splits(work, hashes=True),
         "training": net.training,
         "metrics": {p: measured.metrics[p] for p in measured.metrics},
         "latency_ms": {p: measured.metrics[p]["latency_ms"] for p in measured.metrics},
@@ -163,7 +167,7 @@ def _pictures(work: Work) -> Pictures:
         )
         for p in ordered
     }
-    return Pictures(samples, evidence, ())
+    return Pictures(samples, evidence, work.layers)
 
 
 def _shown(judged: Judged) -> list[int]:
@@ -179,14 +183,24 @@ def _shown(judged: Judged) -> list[int]:
     return [int(good[i]) for i in spread] + bad[:BAD_SHOWN]
 
 
-def _splits(work: Work) -> dict[str, Any]:
-    return {
-        part: {
-            "n": len(getattr(work.splits, part)),
-            "digest": work.splits.digest[part],
-        }
-        for part in PARTS
-    }
+def _int8_share(work: Work) -> float | None:
+    """Share of the convolutions' time that runs in int8 kernels, as executed; None if unknown."""
+    if work.emitted != "int8" or not work.layers:
+        return None
+    from ndp_edge.engines.executed import int8_share
+
+    return int8_share(work.layers)
+
+
+def _splits(work: Work, *, hashes: bool = False) -> dict[str, Any]:
+    """Size and digest of each split; with `hashes` also every file's, for `evaluate`'s check."""
+    told: dict[str, Any] = {}
+    for part in PARTS:
+        names = [sample.name for sample in getattr(work.splits, part)]
+        told[part] = {"n": len(names), "digest": work.splits.digest[part]}
+        if hashes:
+            told[part]["hashes"] = sorted({work.splits.hashes[name] for name in names})
+    return told
 
 
 def _model(net: Net) -> dict[str, Any]:

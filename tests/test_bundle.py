@@ -6,6 +6,9 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -290,6 +293,52 @@ def test_the_next_build_cleans_up_after_a_dead_one_but_not_a_living_one(tmp_path
             second.path("x").write_bytes(b"2")
         assert first.path("x").read_bytes() == b"1"
     assert list(tmp_path.iterdir()) == []
+
+
+STEPS = ("bundle.seal", "bundle.put_in_place", "atomic.sync_tree", "atomic._exchange")
+WORKER = """
+import json, os, sys
+from pathlib import Path
+from ndp_edge import atomic, bundle
+module, name = sys.argv[2].split(".")
+module = {"bundle": bundle, "atomic": atomic}[module]
+real = getattr(module, name)
+def die(*a):
+    if sys.argv[3] == "after":
+        real(*a)
+    os.kill(os.getpid(), 9)
+setattr(module, name, die)
+with bundle.BundleWriter(Path(sys.argv[1])) as writer:
+    for name in ("model.onnx", "engines/openvino-int8.onnx", "golden.npz"):
+        writer.path(name).write_bytes(b"new")
+    writer.commit(json.loads(sys.argv[4]), force=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_kill_around_each_step_of_a_commit_leaves_old_or_new(
+    tmp_path: Path, step: str, moment: str, existing: bool
+) -> None:
+    out = tmp_path / "bundle"
+    if existing:
+        write(out)
+    new = json.dumps(content(threshold={"value": 0.5}))
+    done = subprocess.run([sys.executable, "-c", WORKER, out, step, moment, new], check=False)
+    if step == "atomic._exchange" and not existing:
+        assert done.returncode == 0  # nothing to exchange: the step is never reached
+    else:
+        assert done.returncode == -signal.SIGKILL
+    renamed = moment == "after" and step in ("bundle.put_in_place", "atomic._exchange")
+    if renamed or done.returncode == 0:
+        assert Bundle.open(out).threshold == 0.5
+    elif existing:
+        assert Bundle.open(out).threshold == 0.25
+    else:
+        assert not out.exists()
+    Bundle.open(write(out, force=True))
+    assert leftovers(out) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
