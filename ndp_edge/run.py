@@ -179,7 +179,8 @@ def run(args: argparse.Namespace) -> int:
         judge = Judge(engine, size, bundle.threshold, bundle.hash)
         try:
             inspect_folder(judge, source, args.out, summary, stop)
-        except OSError:
+        except OSError as error:
+            error.filename = error.filename or str(args.out)  # a failed write names no file
             with contextlib.suppress(OSError):
                 finish(args, summary, about, "disk")
             raise

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,12 @@ def test_no_return_value_is_success() -> None:
 def test_json_goes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     console.add_json_option(parser)
-    report = {"a": np.float32(0.5), "b": np.arange(3), "c": Path("x"), 4: [True, None]}
+    report: dict[Any, Any] = {
+        "a": np.float32(0.5),
+        "b": np.arange(3),
+        "c": Path("x"),
+        4: [True, None],
+    }
     wanted = {"a": 0.5, "b": [0, 1, 2], "c": "x", "4": [True, None]}
     for target in (str(tmp_path / "r.json"), "-", None):
         arguments = parser.parse_args(["--json", target] if target else [])
@@ -89,7 +95,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         files.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"

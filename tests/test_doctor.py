@@ -68,7 +68,7 @@ def test_a_tool_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*_arguments: object, **_options: object) -> None:
         raise subprocess.TimeoutExpired("nvidia-smi", 10)
 
-    monkeypatch.setattr(doctor.subprocess, "run", hang)
+    monkeypatch.setattr("subprocess.run", hang)
     monkeypatch.setattr(doctor, "_lines", lambda _path: [])
     assert [finding.found for finding in doctor.nvidia()] == [False, False]
 

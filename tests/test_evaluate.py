@@ -32,7 +32,8 @@ class Brightness(Engine):
     name = "openvino"
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return images.mean(axis=3, dtype=np.float32) / np.float32(255)
+        maps: NDArray[np.float32] = images.mean(axis=3, dtype=np.float32) / np.float32(255)
+        return maps
 
     def _submit(self, images: NDArray[np.uint8]) -> Any:
         return self._infer(images)

@@ -23,7 +23,6 @@ from ndp_edge.bundle import Bundle, BundleWriter
 from ndp_edge.engines.base import Engine
 from ndp_edge.image import write_png
 from ndp_edge.model.config import preset
-from ndp_edge.runtime import sinks
 
 SIZE = 64
 THRESHOLD = 0.5
@@ -36,7 +35,7 @@ class Brightness(Engine):
     name = "openvino"
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        maps = images.mean(axis=3, dtype=np.float32) / np.float32(255)
+        maps: NDArray[np.float32] = images.mean(axis=3, dtype=np.float32) / np.float32(255)
         dark = (images.max(axis=(1, 2, 3)) == 1) & (images.min(axis=(1, 2, 3)) == 1)
         maps[dark] = np.nan
         return maps
@@ -285,12 +284,13 @@ def test_a_full_disk_keeps_what_there_was(
             return write(descriptor, data[:25])  # the disk takes a part
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sinks.os, "write", full)
+    monkeypatch.setattr("os.write", full)
     assert go(bundle, folder, out) == 2
     assert [line["frame"] for line in lines(out)] == ["a.png", "b/2.png"]
     assert json.loads((out / "summary.json").read_text())["stopped"] == "disk"
     err = capsys.readouterr().err.strip().splitlines()
     assert "disk is full" in err[-1]
+    assert str(out) in err[-1]
     monkeypatch.undo()
     monkeypatch.setattr(engines, "open_engine", open_brightness)
     assert go(bundle, folder, out, "--resume") == 0
