@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def load_net(checkpoint: Path | None, dataset: Dataset, target: Path) -> Net:
     source = SHIPPED if checkpoint is None else checkpoint
     if source.suffix == ".onnx":
         read_config(source)  # before the copy, so that an error names the user's file
-        shutil.copyfile(source, target)
+        target.write_bytes(source.read_bytes())
         check: dict[str, Any] = {}
     else:
         from ndp_edge.checkpoint import load
