@@ -122,7 +122,7 @@ class Trainer:
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimiser.step()
-        values = {k: float(v) for k, v in parts.items()} | {"total": float(loss)}
+        values = {k: float(v.detach()) for k, v in (parts | {"total": loss}).items()}
         offset = sum(o.steps[: self.phase])
         self.log.write(self.phase, self.step, values, offset)
         if out is not None and self.step % o.sample_every == 0:
