@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from ndp_edge.console import json_text
 from ndp_edge.files import write_atomic
+from ndp_edge.types import Layer
+
+__all__ = ["Evidence", "Layer", "Pictures", "SamplePicture", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,6 @@ class Evidence:
     maps: NDArray[np.float32] | None = None
     masks: NDArray[np.bool_] | None = None
     latencies_ms: Sequence[float] = ()
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One executed layer: its name, its type ("Convolution"), the precision it ran in, ms."""
-
-    name: str
-    type: str
-    precision: str
-    ms: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ndp_edge.console import json_text
 
 if TYPE_CHECKING:
-    from ndp_edge.report import Layer
+    from ndp_edge.types import Layer
 
 Report = Mapping[str, Any]
 
@@ -187,7 +187,7 @@ def _layer_table(layers: Sequence[Layer], total: float) -> str:
     )
     names = ("layer", "type", "precision", "ms", "share")
     head = "".join(f"<th>{name}</th>" for name in names)
-    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    return f'<div class="scroll"><table class="layers"><tr>{head}</tr>{rows}</table></div>'
 
 
 def origin_section(report: Report) -> str:

@@ -82,3 +82,20 @@ class Result:
     latency_ms: dict[str, float]
     bundle: str
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as a backend executed it.
+
+    Attributes:
+        name: the backend's name for it.
+        type: what it computes ("Convolution").
+        precision: the one it ran in ("i8", "f32").
+        ms: milliseconds.
+    """
+
+    name: str
+    type: str
+    precision: str
+    ms: float

@@ -3,78 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace as Kit
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from ndp_edge import engines, evaluate
-from ndp_edge.bundle import BundleWriter
+from ndp_edge import evaluate
 from ndp_edge.data.folder import file_hash
-from ndp_edge.engines.base import Engine
 from ndp_edge.image import write_png
-from ndp_edge.model.config import preset
 
 SIZE = 64
 REPORT_KEYS = {
     "image_auroc", "pixel_auroc", "aupro", "false_reject_rate", "miss_rate", "threshold",
     "latency_ms", "precision", "backend", "device",
 }  # fmt: skip
-
-
-class Brightness(Engine):
-    """An engine that calls bright pixels defective."""
-
-    name = "openvino"
-
-    def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        maps: NDArray[np.float32] = images.mean(axis=3, dtype=np.float32) / np.float32(255)
-        return maps
-
-    def _submit(self, images: NDArray[np.uint8]) -> Any:
-        return self._infer(images)
-
-    def _collect(self, handle: Any) -> NDArray[np.float32]:
-        answer: NDArray[np.float32] = handle
-        return answer
-
-    def _describe(self) -> dict[str, Any]:
-        return {"device": "test", "threads": 1, "versions": {}}
-
-    def _close(self, pending: list[Any]) -> None:
-        pending.clear()
-
-
-@pytest.fixture(autouse=True)
-def brightness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        engines, "open_engine", lambda *_a, precision, **_k: Brightness(precision, (SIZE, SIZE))
-    )
-
-
-def make_bundle(out: Path, **changes: Any) -> Path:
-    empty = ("package", "input", "output", "calibration", "splits", "training", "metrics", "gate")
-    manifest = {
-        **{key: {} for key in (*empty, "latency_ms")},
-        "created": "2026-11-22T20:00:00+00:00",
-        "config": asdict(preset("nano", image_size=SIZE)),
-        "engines": [
-            {"backend": "openvino", "precision": "int8", "file": "model.int8.onnx"},
-            {"backend": "openvino", "precision": "fp32", "file": "model.onnx"},
-        ],
-        "default": {"backend": "openvino", "precision": "int8"},
-        "threshold": {"value": 0.5},
-        "golden": {"file": "golden.npz"},
-        **changes,
-    }
-    with BundleWriter(out) as writer:
-        for name in ("model.int8.onnx", "model.onnx", "golden.npz"):
-            writer.path(name).write_bytes(b"x")
-        return writer.commit(manifest)
 
 
 @pytest.fixture
@@ -101,10 +46,10 @@ def go(bundle: Path, data: Path, *more: str) -> int:
 
 
 def test_the_report_keys_at_the_frozen_threshold(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kit: Kit, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "r.json"
-    assert go(make_bundle(tmp_path / "b"), data, "--json", str(out)) == 0
+    assert go(kit.make_bundle(tmp_path / "b"), data, "--json", str(out)) == 0
     report = json.loads(out.read_text())
     assert set(report) >= REPORT_KEYS
     assert report["false_reject_rate"] == 0.5
@@ -119,15 +64,15 @@ def test_the_report_keys_at_the_frozen_threshold(
 
 
 def test_json_to_stdout_is_only_json(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kit: Kit, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert go(make_bundle(tmp_path / "b"), data, "--json", "-") == 0
+    assert go(kit.make_bundle(tmp_path / "b"), data, "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["miss_rate"] == pytest.approx(1 / 3)
 
 
-def test_maps_are_the_smoothed_maps(data: Path, tmp_path: Path) -> None:
+def test_maps_are_the_smoothed_maps(kit: Kit, data: Path, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
-    assert go(make_bundle(tmp_path / "b"), data, "--maps", str(maps)) == 0
+    assert go(kit.make_bundle(tmp_path / "b"), data, "--maps", str(maps)) == 0
     found = sorted(path.relative_to(maps).as_posix() for path in maps.rglob("*.*"))
     assert found == [
         "test/good/0.tiff", "test/good/1.tiff",
@@ -146,6 +91,7 @@ def test_maps_are_the_smoothed_maps(data: Path, tmp_path: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("shape", ["list", "dict"])
 def test_pictures_the_bundle_was_made_from_are_refused(
+    kit: Kit,
     data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -158,7 +104,7 @@ def test_pictures_the_bundle_was_made_from_are_refused(
     if shape == "dict":
         hashes = {str(i): value for i, value in enumerate(hashes)}
     entry = {part: {"hashes": hashes}} if where == "splits" else {"hashes": hashes}
-    assert go(make_bundle(tmp_path / "b", **{where: entry}), data) == 2
+    assert go(kit.make_bundle(tmp_path / "b", **{where: entry}), data) == 2
     err = capsys.readouterr().err
     assert "test/good/0.png" in err
     assert part in err
@@ -166,21 +112,21 @@ def test_pictures_the_bundle_was_made_from_are_refused(
 
 
 def test_another_precision_is_noted_and_a_missing_one_refused(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kit: Kit, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = make_bundle(tmp_path / "b")
+    bundle = kit.make_bundle(tmp_path / "b")
     assert go(bundle, data, "--precision", "fp32") == 0
     assert "frozen for int8, not for fp32" in capsys.readouterr().out
     one = [{"backend": "openvino", "precision": "int8", "file": "model.int8.onnx"}]
-    assert go(make_bundle(tmp_path / "c", engines=one), data, "--precision", "fp32") == 2
+    assert go(kit.make_bundle(tmp_path / "c", engines=one), data, "--precision", "fp32") == 2
 
 
-def test_only_good_pictures_have_no_auroc(data: Path, tmp_path: Path) -> None:
+def test_only_good_pictures_have_no_auroc(kit: Kit, data: Path, tmp_path: Path) -> None:
     for path in (data / "test" / "spot").iterdir():
         path.unlink()
     (data / "test" / "spot").rmdir()
     out = tmp_path / "r.json"
-    assert go(make_bundle(tmp_path / "b"), data, "--json", str(out)) == 0
+    assert go(kit.make_bundle(tmp_path / "b"), data, "--json", str(out)) == 0
     report = json.loads(out.read_text())
     assert report["image_auroc"] is None
     assert report["miss_rate"] is None
@@ -188,9 +134,9 @@ def test_only_good_pictures_have_no_auroc(data: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kit: Kit, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = make_bundle(tmp_path / "b")
+    bundle = kit.make_bundle(tmp_path / "b")
     assert go(bundle, tmp_path / "none") == 2
     assert go(tmp_path / "none", data) == 2
     (data / "test/good/0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
