@@ -54,22 +54,33 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
 def read_square(path: Path | str, size: int) -> NDArray[np.uint8]:
     """Read a square picture and bring it to uint8 [size, size, 3] RGB (area averaging).
 
-    Raises InputError as read_image does, and when the picture is not square or smaller than size:
-    stretching or enlarging would show the net something the camera never saw.
+    Raises InputError as read_image and to_square do, naming the file.
     """
     image = read_image(path)
+    try:
+        return to_square(image, size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Bring a square uint8 [H, H, 3] to [size, size, 3] by area averaging: what the net takes.
+
+    Raises InputError when the picture is not square or smaller than size: stretching or
+    enlarging would show the net something the camera never saw.
+    """
     height, width = image.shape[:2]
     if height != width:
         raise InputError(
-            f"{path}: {width}x{height} pixels is not square; crop or tile it to squares of at "
+            f"{width}x{height} pixels is not square; crop or tile it to squares of at "
             f"least {size}x{size}"
         )
     if height < size:
         raise InputError(
-            f"{path}: {width}x{height} pixels is smaller than the net's {size}x{size}; take "
+            f"{width}x{height} pixels is smaller than the net's {size}x{size}; take "
             f"larger pictures or train with a smaller --image-size"
         )
-    return _shrink(image, size)
+    return np.asarray(_shrink(image, size), np.uint8)
 
 
 def read_mask(path: Path | str, size: int) -> NDArray[np.bool_]:

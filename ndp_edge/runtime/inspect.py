@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.errors import NdpError
+from ndp_edge.image import to_square
 from ndp_edge.postprocess import find_defects, smooth_max
 from ndp_edge.runtime.sources import Captured
-from ndp_edge.types import Result
+from ndp_edge.types import Defect, Result
 
 
 class Infers(Protocol):
@@ -43,21 +44,14 @@ class Judge:
         frame = captured.frame
         if frame is None:
             return self._reject(captured, times, captured.error or "the frame is missing"), None
-        height, width = frame.image.shape[:2]
-        if (height, width) != (self._size, self._size):
-            problem = (
-                f"{width}x{height} pixels, but the net takes {self._size}x{self._size}; cut or "
-                "scale the frames to that (tiling comes with a later version)"
-            )
-            return self._reject(captured, times, problem), None
         try:
             began = time.perf_counter()
-            maps = self._engine.infer(frame.image[np.newaxis])
+            maps = self._engine.infer(to_square(frame.image, self._size)[np.newaxis])
             inferred = time.perf_counter()
             smoothed, scores = smooth_max(maps)
             defects = find_defects(smoothed[0], self.threshold)
             judged = time.perf_counter()
-        except NdpError as error:  # an engine that answers NaN, for one
+        except NdpError as error:  # a frame of a wrong size, an engine that answers NaN
             return self._reject(captured, times, str(error)), None
         times |= {"infer": 1e3 * (inferred - began), "judge": 1e3 * (judged - inferred)}
         score = float(scores[0])
@@ -67,7 +61,7 @@ class Judge:
             score,
             self.threshold,
             "reject" if score > self.threshold else "ok",
-            tuple(defects),
+            tuple(enlarge(d, frame.image.shape[0] / self._size) for d in defects),
             times,
             self._bundle,
         )
@@ -86,3 +80,9 @@ class Judge:
             self._bundle,
             line,
         )
+
+
+def enlarge(defect: Defect, zoom: float) -> Defect:
+    """A defect found on a frame that was shrunk by `zoom` (>= 1), in the frame's own pixels."""
+    x, y, w, h = (round(zoom * side) for side in defect.box)
+    return Defect((x, y, w, h), round(zoom * zoom * defect.area), defect.peak)

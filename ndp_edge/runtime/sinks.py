@@ -15,6 +15,7 @@ from ndp_edge import heat
 from ndp_edge.console import plain
 from ndp_edge.errors import InputError
 from ndp_edge.files import write_atomic
+from ndp_edge.image import to_square
 from ndp_edge.types import Frame, Result
 
 RESULTS, SUMMARY, MAPS, OVERLAYS = "results.jsonl", "summary.json", "maps", "overlays"
@@ -130,7 +131,7 @@ class PictureSink:
         """
         stem = self._stems[frame.name]
         write_map(_made(self.root / MAPS / f"{stem}.tiff"), smoothed)
-        marked = heat.overlay(frame.image, smoothed, threshold, zoom=1)
+        marked = heat.overlay(to_square(frame.image, len(smoothed)), smoothed, threshold, zoom=1)
         both = np.concatenate([marked, heat.colours(smoothed, threshold)], axis=1)
         path = _made(self.root / OVERLAYS / f"{stem}.jpg")
         write_atomic(path, heat.encode(both), sync=False)

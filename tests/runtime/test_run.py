@@ -153,3 +153,24 @@ def test_frames_that_share_a_stem_keep_two_maps(kit: Kit, bundle: Path, tmp_path
     assert kit.go(bundle, root, tmp_path / "out") == 0
     names = sorted(path.name for path in (tmp_path / "out" / "maps").iterdir())
     assert names == ["a.bmp.tiff", "a.png.tiff"]
+
+
+def test_a_larger_square_frame_is_shrunk_as_in_training(
+    kit: Kit, bundle: Path, tmp_path: Path
+) -> None:
+    """Boxes and areas are told in the frame's own pixels; the map has the net's size."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    picture = np.full((2 * SIZE, 2 * SIZE, 3), 20, np.uint8)
+    picture[40:80, 20:100] = 250
+    write_png(folder / "large.png", picture)
+    out = tmp_path / "out"
+    assert kit.go(bundle, folder, out) == 0
+    (line,) = kit.lines(out)
+    assert line["verdict"] == "reject"
+    (defect,) = line["defects"]
+    assert np.abs(np.array(defect["box"]) - (20, 40, 80, 40)).max() <= 4
+    assert defect["area"] == pytest.approx(80 * 40, rel=0.1)
+    stored = cv2.imread(str(out / "maps" / "large.tiff"), cv2.IMREAD_UNCHANGED)
+    assert stored.shape == (SIZE, SIZE)
+    assert cv2.imread(str(out / "overlays" / "large.jpg")).shape[0] == SIZE
