@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ndp_edge import build_inputs, build_report
 from ndp_edge.build_inputs import Judged, Net
-from ndp_edge.build_measure import Measured, judge, measure, speed_up
+from ndp_edge.build_measure import judge, measure, speed_up
+from ndp_edge.build_work import Clock, Work
 from ndp_edge.bundle import BundleWriter, refuse_existing
 from ndp_edge.console import add_json_option, emit_json, info, run_verb, text_stream
 from ndp_edge.data.folder import load_images
@@ -21,8 +21,8 @@ from ndp_edge.data.splits import Splits
 from ndp_edge.engines import choose
 from ndp_edge.errors import GateError, InputError
 from ndp_edge.golden import Golden, engine_key, write_golden
-from ndp_edge.report import Layer
 from ndp_edge.threshold import DEFAULT_RATE, choose_rate
+from ndp_edge.types import Layer
 
 PRECISIONS = ("int8", "fp32", "fp16", "auto")
 ENGINES = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
@@ -72,25 +72,6 @@ def parser() -> argparse.ArgumentParser:
     add_json_option(p)
     p.set_defaults(precision="auto")
     return p
-
-
-@dataclass(frozen=True)
-class Work:
-    """Everything that one build has found out, for the report and the manifest."""
-
-    net: Net
-    data: str
-    splits: Splits
-    judged: Judged
-    backend: str
-    why: str
-    calibration: dict[str, Any]
-    measured: Measured
-    gate: dict[str, Any]
-    emitted: str
-    notes: list[str]
-    layers: list[Layer]
-    seconds: dict[str, float]
 
 
 def check_options(args: argparse.Namespace) -> tuple[str, str]:
@@ -149,20 +130,6 @@ def pick_precision(asked: str, gate: dict[str, Any], faster: float | None) -> tu
     if not gate["passed"]:
         return "fp32", [f"INT8 did not pass the gate, so the bundle is FP32: {gate['reason']}"]
     return ("fp32", slow) if slow else ("int8", [])
-
-
-class Clock:
-    """Wall-clock seconds per step of the build, in order."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, step: str) -> None:
-        """The time since the last lap belongs to `step`."""
-        now = time.monotonic()
-        self.seconds[step] = round(now - self._last, 3)
-        self._last = now
 
 
 def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why: str) -> Work:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import datetime
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import ndp_edge
 from ndp_edge.build_inputs import Judged, Net
 from ndp_edge.build_measure import speed_up
+from ndp_edge.build_work import Work
 from ndp_edge.console import plain, table
 from ndp_edge.data.splits import PARTS
 from ndp_edge.golden import engine_key
 from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
-
-if TYPE_CHECKING:
-    from ndp_edge.build import Work
 
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 GOOD_SHOWN, BAD_SHOWN = 4, 8

@@ -1,0 +1,57 @@
+"""What a build knows when its work is done, and the clock it works by."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ndp_edge.build_inputs import Judged, Net
+from ndp_edge.build_measure import Measured
+from ndp_edge.data.splits import Splits
+from ndp_edge.types import Layer
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that one build has found out, for the report and the manifest.
+
+    Attributes:
+        net, data: the graph, and the name of the photographs' folder.
+        splits, judged: which pictures did what.
+        backend, why: the backend, and why it was taken.
+        calibration: how INT8 was calibrated; empty without INT8.
+        measured, gate: the engines' answers, and the gate's verdict on them.
+        emitted: the precision that the bundle runs.
+        notes: what the reader must know.
+        layers: the emitted engine's executed graph; empty where the backend does not tell.
+        seconds: wall-clock time per step.
+    """
+
+    net: Net
+    data: str
+    splits: Splits
+    judged: Judged
+    backend: str
+    why: str
+    calibration: dict[str, Any]
+    measured: Measured
+    gate: dict[str, Any]
+    emitted: str
+    notes: list[str]
+    layers: list[Layer]
+    seconds: dict[str, float]
+
+
+class Clock:
+    """Wall-clock seconds per step of the build, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, step: str) -> None:
+        """The time since the last lap belongs to `step`."""
+        now = time.monotonic()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
