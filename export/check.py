@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,10 +44,10 @@ def check_pictures(size: int, images: NDArray[np.uint8] | None) -> NDArray[np.ui
     return stacked if images is None else np.concatenate([stacked, images])
 
 
-def compare_with_torch(file: Path, net: NDPNet, pictures: NDArray[np.uint8]) -> dict[str, Any]:
-    """Run `net` and the ONNX `file` over uint8 [N, S, S, 3]; the largest differences.
+def compare_with_torch(data: bytes, net: NDPNet, pictures: NDArray[np.uint8]) -> dict[str, Any]:
+    """Run `net` and the ONNX file's bytes over uint8 [N, S, S, 3]; the largest differences.
 
-    ONNX Runtime runs the file as it is (functions and all), and shows the reconstruction as
+    ONNX Runtime runs the model as it is (functions and all), and shows the reconstruction as
     well as the map, since a map may be flat where the net finds nothing; OpenVINO, where it
     is installed, runs the inlined model.
 
@@ -60,7 +59,7 @@ def compare_with_torch(file: Path, net: NDPNet, pictures: NDArray[np.uint8]) -> 
         GateError: a value is not finite, or a difference above TOLERANCE.
         MachineError: ONNX Runtime is not installed.
     """
-    model = onnx.load(file)
+    model = onnx.load_model_from_string(data)
     wanted = [_run_torch(net, chunk) for chunk in _chunks(pictures)]
     maps = np.concatenate([chunk[OUTPUT] for chunk in wanted])
     report: dict[str, Any] = {"openvino": None}

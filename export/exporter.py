@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def export_onnx(
         checkpoint_path: a training run's folder or its safetensors file.
         out: the file to write; an existing one is replaced once the new one has passed.
         images: uint8 [N, S, S, 3] RGB, real pictures for the check; None: made ones only.
-        check: compare with torch before the file gets its name.
+        check: compare with torch before anything is written.
 
     Returns:
         {"file", "bytes", "sha256", "preset", "image_size", "check": see
@@ -48,29 +47,29 @@ def export_onnx(
         GateError: the check failed; `out` is as it was before, and nothing else is left.
     """
     checkpoint = checkpoints.load(checkpoint_path)
-    _check_images(images, checkpoint.config.image_size)
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name a file")
+    size = checkpoint.config.image_size
+    _check_images(images, size)
+    _check_target(out)
     net = load_net(checkpoint) if check else None
     data = build_graph(checkpoint).SerializeToString(deterministic=True)
-    trial = out.with_name(f".{out.name}.{os.getpid()}.unchecked")
-    try:
-        write_atomic(trial, data)
-        found = None
-        if net is not None:
-            pictures = check_pictures(checkpoint.config.image_size, images)
-            found = compare_with_torch(trial, net, pictures)
-        trial.replace(out)
-    finally:
-        trial.unlink(missing_ok=True)
+    # Before anything is written: a check that fails, or is killed, leaves nothing behind.
+    found = compare_with_torch(data, net, check_pictures(size, images)) if net else None
+    write_atomic(out, data)
     return {
         "file": str(out),
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "preset": checkpoint.config.preset,
-        "image_size": checkpoint.config.image_size,
+        "image_size": size,
         "check": found,
     }
+
+
+def _check_target(out: Path) -> None:
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name a file")
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent}; make it first")
 
 
 def _check_images(images: NDArray[np.uint8] | None, size: int) -> None:

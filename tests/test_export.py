@@ -445,6 +445,22 @@ def test_a_failed_check_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_written_before_the_check_has_passed(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that not even SIGKILL during the check can leave an unchecked file."""
+    seen: list[list[Path]] = []
+    compare = exporter.compare_with_torch
+
+    def look(*arguments: Any) -> dict[str, Any]:
+        seen.append(list(tmp_path.iterdir()))
+        return compare(*arguments)
+
+    monkeypatch.setattr(exporter, "compare_with_torch", look)
+    export_onnx(saved, tmp_path / "net.onnx", images=None)
+    assert seen == [[]] and [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
 def test_a_failed_check_keeps_the_earlier_file(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
