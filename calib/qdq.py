@@ -18,13 +18,11 @@ from onnx import helper, numpy_helper
 
 from ndp_edge.calib.graph import quantisable, scale_groups
 from ndp_edge.calib.ranges import Ranges
+from ndp_edge.engines.unsigned import UNSIGNED_KEY
 from ndp_edge.errors import InputError
 
 LIMIT = 127
 """Largest magnitude of an int8 code; -128 is never used, so that the range is symmetric."""
-
-UNSIGNED_KEY = "ndp_edge.unsigned"
-"""metadata_props entry: JSON list of activation tensors that calibration saw no negative in."""
 
 _ZERO = "ndp_edge.int8_zero"
 _SMALLEST = 1e-8
@@ -143,10 +141,10 @@ def _weights(
     _add(model, f"{name}.scale", np.asarray(scale))
     _add(model, f"{name}.zero", np.zeros(scale.shape, np.int8))
     inputs = [f"{name}.{part}" for part in ("int8", "scale", "zero")]
-    axis = {"axis": 0} if per_channel else {}
-    return helper.make_node(
-        "DequantizeLinear", inputs, [f"{name}.dequantised"], name=f"{name}.dq", **axis
-    )
+    node = helper.make_node("DequantizeLinear", inputs, [f"{name}.dequantised"], name=f"{name}.dq")
+    if per_channel:
+        node.attribute.append(helper.make_attribute("axis", 0))
+    return node
 
 
 def _add(model: onnx.ModelProto, name: str, value: NDArray[np.generic]) -> None:

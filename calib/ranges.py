@@ -113,7 +113,7 @@ def _run(
 ) -> Iterator[list[NDArray[np.float32]]]:
     """The named tensors for one image after the other."""
     try:
-        import onnxruntime as ort
+        import onnxruntime as ort  # type: ignore[import-untyped]
     except ImportError as error:
         raise missing("onnxruntime", "pip install onnxruntime") from error
     wide = onnx.ModelProto()

@@ -23,7 +23,7 @@ from ndp_edge.errors import InputError, MachineError, NdpError
 from ndp_edge.export.graph import build_graph
 from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet
-from ndp_edge.report import Layer
+from ndp_edge.types import Layer
 
 SIDE = 64
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ndp_edge.calib.calibrate import calibrate
-from ndp_edge.calib.qdq import UNSIGNED_KEY, quantize
+from ndp_edge.calib.qdq import quantize
 from ndp_edge.calib.ranges import collect_ranges
 from ndp_edge.calib.subpixel import as_convolutions
-from ndp_edge.calib.unsigned import to_unsigned
 from ndp_edge.checkpoint import Checkpoint
+from ndp_edge.engines.unsigned import UNSIGNED_KEY, to_unsigned
 from ndp_edge.errors import InputError
 from ndp_edge.export.graph import build_graph
 from ndp_edge.export.inline import inline

@@ -13,7 +13,7 @@ from typing import Any
 
 from ndp_edge.engines.base import Images
 from ndp_edge.errors import InputError
-from ndp_edge.report import Layer
+from ndp_edge.types import Layer
 
 _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "Deconvolution")
 _PRECISIONS = {"i8": "int8", "u8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
@@ -38,7 +38,8 @@ def executed_layers(
         raise InputError(f"runs {runs}: at least 1")
     from ndp_edge.engines.openvino import OpenVinoEngine
 
-    with OpenVinoEngine(model, precision, threads=threads, profile=True) as engine:
+    engine = OpenVinoEngine(model, precision, threads=threads, profile=True)
+    with engine:
         engine.infer(images)
         request = engine.compiled(len(images)).create_infer_request()
         times: dict[str, list[float]] = {}

@@ -19,7 +19,7 @@ from ndp_edge.engines.base import (
 )
 
 try:
-    import onnxruntime as ort
+    import onnxruntime as ort  # type: ignore[import-untyped]
 except ImportError as error:
     raise missing("onnxruntime", "pip install onnxruntime") from error
 

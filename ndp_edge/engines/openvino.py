@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ndp_edge.calib.unsigned import to_unsigned
 from ndp_edge.engines.base import (
     Engine,
     Images,
@@ -20,10 +19,11 @@ from ndp_edge.engines.base import (
     missing,
     read_model,
 )
+from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.export.inline import inline
 
 try:
-    import openvino as ov
+    import openvino as ov  # type: ignore[import-untyped]
 except ImportError as error:
     raise missing("openvino", "pip install openvino") from error
 
@@ -46,7 +46,7 @@ class OpenVinoEngine(Engine):
     """Compiles once per batch size (static shapes run faster) and keeps the latest few.
 
     The int8 model's activations are realised as uint8 where calibration saw no negative
-    value (see `calib.unsigned`): the numbers are the same, and x86 kernels are made for it.
+    value (see `engines.unsigned`): the numbers are the same, and x86 kernels are made for it.
     """
 
     name = "openvino"
