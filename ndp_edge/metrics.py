@@ -150,7 +150,7 @@ def _auroc(values: NDArray[Any], positive: NDArray[np.bool_], what: str) -> floa
 
 def _region_weights(masks: NDArray[np.bool_]) -> Array:
     """For each defective pixel, in the order of masks[masks], 1 / (size of its region)."""
-    import cv2  # noqa: PLC0415 - a command that computes no AUPRO does not wait for it
+    import cv2
 
     weights = []
     for mask in masks:

@@ -27,7 +27,7 @@ def smooth_max(
     Raises:
         InputError: another shape or type, an empty map, NaN or infinity.
     """
-    import cv2  # noqa: PLC0415 - importing the package must not import OpenCV
+    import cv2
 
     _check(maps, 3)
     smoothed = np.empty_like(maps, order="C")
@@ -53,7 +53,7 @@ def find_defects(smoothed: NDArray[np.float32], threshold: float) -> list[Defect
     Raises:
         InputError: another shape or type, an empty map, NaN or infinity.
     """
-    import cv2  # noqa: PLC0415 - importing the package must not import OpenCV
+    import cv2
 
     _check(smoothed, 2)
     if not np.isfinite(threshold):

@@ -21,8 +21,7 @@ from ndp_edge.data.splits import Splits, split
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.image import is_gray, read_image
 from ndp_edge.model.config import PRESETS, NdpConfig, preset
-from ndp_edge.training.options import TrainOptions
-from ndp_edge.training.state import STATE_NAME, same_run
+from ndp_edge.training.options import STATE_NAME, TrainOptions, same_run
 
 PAPER_EPOCHS = (400, 200)
 

@@ -19,10 +19,10 @@ from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet, Output, combine
 from ndp_edge.training.batches import Batch, Batches, as_unit, nchw
 from ndp_edge.training.log import MetricsLog, sample_sheet
-from ndp_edge.training.options import TrainOptions
+from ndp_edge.training.options import STATE_NAME, TrainOptions
 from ndp_edge.training.perceptual import Perceptual
 from ndp_edge.training.phases import Parts, phase_one, phase_two, set_phase
-from ndp_edge.training.state import STATE_NAME, SavedState, save_state
+from ndp_edge.training.state import SavedState, save_state
 
 
 @dataclass

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ndp_edge.errors import InputError
+
+STATE_NAME = "state.safetensors"
+# What may differ between a run and its resumption without making it another run.
+FREE = frozenset({"save_every", "sample_every", "perceptual"})
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,9 @@ class TrainOptions:
             return self.lr * (step + 1) / warm
         done = (step - warm) / max(1, total - warm)
         return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def same_run(options: TrainOptions, config: str, digest: str) -> str:
+    """The text that must be equal for a state to be resumed."""
+    fixed = {k: v for k, v in asdict(options).items() if k not in FREE}
+    return json.dumps({"options": fixed, "config": config, "data": digest}, sort_keys=True)

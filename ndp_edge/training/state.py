@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -15,17 +13,7 @@ from torch.optim import Optimizer
 from ndp_edge.errors import InputError
 from ndp_edge.files import write_atomic
 from ndp_edge.model.network import NDPNet
-from ndp_edge.training.options import TrainOptions
-
-STATE_NAME = "state.safetensors"
-# What may differ between a run and its resumption without making it another run.
-FREE = frozenset({"save_every", "sample_every", "perceptual"})
-
-
-def same_run(options: TrainOptions, config: str, digest: str) -> str:
-    """The text that must be equal for a state to be resumed."""
-    fixed = {k: v for k, v in asdict(options).items() if k not in FREE}
-    return json.dumps({"options": fixed, "config": config, "data": digest}, sort_keys=True)
+from ndp_edge.training.options import STATE_NAME
 
 
 def save_state(
