@@ -1,9 +1,9 @@
 """Ranges of the tensors to quantise, from images of good product.
 
 ONNX Runtime computes the tensors; the statistics are our own. Its entropy and percentile
-calibrators keep every activation of every image in memory (measured: 2.4 GB for 40 images of
-`nano`, four times that for `paper`), and its entropy uses 128 bins. Here each image is reduced
-to one histogram row per tensor and forgotten.
+calibrators keep every activation of every image in memory (the tensors of 40 images of `nano`
+are 4.3 GB, of `paper` four times that), and its minmax writes its graph to a file. Here each
+image is reduced to a histogram per tensor and forgotten.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ BINS = 2048
 
 LEVELS = 128
 """Magnitudes of symmetric int8."""
+
+MOST_VALUES = 1 << 16
+"""Values of one tensor and image that enter its histogram; of a larger tensor every n-th does."""
 
 PERCENTILE = 99.99
 """Share in percent of the values that `percentile` leaves unclipped."""
@@ -95,14 +98,16 @@ def _histograms(
 ) -> dict[str, NDArray[np.int64]]:
     """Counts of magnitudes in BINS equal bins up to each tensor's largest magnitude.
 
-    One float multiplication and one bincount per value: five times as fast as np.histogram.
+    One float multiplication and one bincount per value: twice as fast as np.histogram.
+    The step through a large tensor is odd, so that it visits every column of its rows.
     """
     limits = [max(abs(v) for v in extremes[name]) for name in names]
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     for values in _run(model, names, images):
         for name, value, limit in zip(names, values, limits, strict=True):
             if limit > 0:
-                scaled = np.abs(value.ravel()) * np.float32(BINS / limit)
+                step = -(-value.size // MOST_VALUES) | 1
+                scaled = np.abs(value.ravel()[::step]) * np.float32(BINS / limit)
                 bins = np.minimum(scaled, BINS - 1).astype(np.int16)
                 counts[name] += np.bincount(bins, minlength=BINS)
     return counts
@@ -124,6 +129,8 @@ def _run(
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # Threads that spin while they wait would take the cores from the statistics between runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(
         wide.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -2,7 +2,7 @@
 
 x86 CPUs multiply uint8 by int8. Given int8 activations, OpenVINO adds 128 to make them uint8;
 without VNNI the kernel's 16-bit sums of two products (vpmaddubsw) then saturate at weights of
-8 bits, and the answer is wrong (measured on AVX2: ten times the error of quantisation itself).
+8 bits, and the answer is wrong (measured on AVX2: up to ten times quantisation's own error).
 After a ReLU no code is negative, so uint8 with the same scale has the same codes 0 to 127,
 and 127 * 127 * 2 fits 16 bits: nothing saturates.
 
