@@ -1,12 +1,14 @@
-"""What every test shares: real data, the GPU rule, hypothesis without luck."""
+"""What every test shares: real data, the GPU rule, hypothesis without luck, plain regions."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -44,6 +46,30 @@ def real_data() -> Path:
     if root is None:
         pytest.skip("no real photographs here: set NDP_EDGE_DATA to the folder that has them")
     return root
+
+
+def _regions_of(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Row and column indices of each 8-connected region, found by flooding."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
+    regions = []
+    while left:
+        edge = [left.pop()]
+        region = []
+        while edge:
+            y, x = edge.pop()
+            region.append((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            edge += near
+        rows, cols = np.array(region).T
+        regions.append((rows, cols))
+    return regions
+
+
+@pytest.fixture(scope="session")
+def regions_of() -> Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """What metrics and postprocess are compared with: regions found by flooding."""
+    return _regions_of
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

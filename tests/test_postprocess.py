@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,25 +15,8 @@ from ndp_edge.errors import InputError
 from ndp_edge.postprocess import find_defects, smooth_max
 from ndp_edge.types import Defect
 
+Regions = Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
 deterministic = settings(derandomize=True, deadline=None, max_examples=60)
-
-
-def regions_of(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Row and column indices of each 8-connected region, found by flooding."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
-    regions = []
-    while left:
-        edge = [left.pop()]
-        region = []
-        while edge:
-            y, x = edge.pop()
-            region.append((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            edge += near
-        rows, cols = np.array(region).T
-        regions.append((rows, cols))
-    return regions
 
 
 def random_maps(n: int, h: int, w: int, seed: int) -> np.ndarray:
@@ -91,7 +75,9 @@ def test_defects_by_hand() -> None:
     st.integers(0, 2**32 - 1),
     st.floats(-0.1, 1.1, allow_nan=False),
 )
-def test_defects_are_the_flooded_regions(h: int, w: int, seed: int, threshold: float) -> None:
+def test_defects_are_the_flooded_regions(
+    regions_of: Regions, h: int, w: int, seed: int, threshold: float
+) -> None:
     smoothed = random_maps(1, h, w, seed)[0]
     expected = []
     for rows, cols in regions_of(smoothed.astype(np.float64) > threshold):

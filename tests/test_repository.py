@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FILE_LINES = 330
+FILE_LINES = 300
 FUNCTION_LINES = 60
 REPOSITORY_FILE = 12 * 2**20
 README = ROOT / "README.md"

@@ -1,0 +1,87 @@
+"""What builds are tested with: a small surface, a tiny net, and one bundle built of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+import pytest
+import torch
+
+from ndp_edge import build, checkpoint
+from ndp_edge.data.folder import open_dataset
+from ndp_edge.data.splits import split
+from ndp_edge.data.surface import write_surface
+from ndp_edge.export.graph import build_graph
+from ndp_edge.model.config import NdpConfig
+from ndp_edge.model.network import NDPNet
+
+CONFIG = NdpConfig("tiny", (8, 8, 8, 8, 8), 8, image_size=64)
+QUIET = ["--engine", "onnxruntime", "--max-drop", "0.9"]
+"""ONNX Runtime starts fastest; a net with random weights passes only a wide gate."""
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "surface"
+    write_surface("woven", root, train=60, good=4, defects=5, size=64)
+    return root
+
+
+def make_net(path: Path, **training: Any) -> Path:
+    """A fresh tiny net as ONNX; `training` goes into its metadata."""
+    torch.manual_seed(0)
+    net = NDPNet(CONFIG).eval()
+    net.set_reference(torch.rand(1, 3, 64, 64))
+    weights = {k: v.numpy() for k, v in net.state_dict().items()}
+    onnx.save(build_graph(checkpoint.Checkpoint(CONFIG, weights, training)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    splits = split(open_dataset(data), seed=3)
+    hashes = sorted(splits.hashes[s.name] for s in splits.train)
+    return make_net(tmp_path_factory.mktemp("net") / "tiny.onnx", split_seed=3, hashes=hashes)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, net: Path, data: Path) -> Path:
+    out = tmp_path_factory.mktemp("built") / "bundle"
+    assert run(net, data, out, "--int8") == 0
+    return out
+
+
+def run(net: Path, data: Path, out: Path, *options: str) -> int:
+    return build.main(
+        ["--checkpoint", str(net), "--data", str(data), "--out", str(out), *QUIET, *options]
+    )
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(lines)
+    return [line for line in lines if line.startswith("error: ")]
+
+
+def refused_with(words: str, capsys: pytest.CaptureFixture[str], out: Path) -> None:
+    lines = errors(capsys)
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert not out.exists()
+    assert not list(out.parent.glob(".*"))
+
+
+@pytest.fixture(scope="session")
+def kit() -> SimpleNamespace:
+    """The functions above, for test files that cannot import this one."""
+    return SimpleNamespace(
+        CONFIG=CONFIG,
+        QUIET=QUIET,
+        make_net=make_net,
+        run=run,
+        errors=errors,
+        refused_with=refused_with,
+    )
