@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--anomaly-source", type=Path, help="folder of pictures to paste as defects")
     p.add_argument("--opacity", type=float, nargs=2, default=(1.0, 1.0), metavar=("LOW", "HIGH"),
                    help="opacity range of pasted defects; 1 1 is the paper")  # fmt: skip
+    p.add_argument("--structural", type=float, default=0.0, metavar="SHARE",
+                   help="share of defects made of the surface itself; 0: the paper")  # fmt: skip
     p.add_argument("--save-every", type=int, default=200, help="steps")
     p.add_argument("--sample-every", type=int, default=500, help="steps")
     p.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
@@ -66,7 +68,8 @@ def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
         raise InputError(f"--crop {crop} is larger than --image-size {args.image_size}")
     return TrainOptions(
         steps=steps, batch_size=args.batch_size, lr=args.lr, schedule=args.schedule, crop=crop,
-        opacity=tuple(args.opacity), seed=args.seed, perceptual=args.perceptual,
+        opacity=tuple(args.opacity), structural=args.structural, seed=args.seed,
+        perceptual=args.perceptual,
         perceptual_layers=args.perceptual_layers, save_every=args.save_every,
         sample_every=args.sample_every,
     )  # fmt: skip

@@ -31,6 +31,20 @@ def test_outside_the_mask_nothing_changes(seed: int, size: int, gray: bool) -> N
         assert np.array_equal(bad[..., 0], bad[..., 2])
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.booleans())
+def test_structural_defects_keep_the_rules(seed: int, gray: bool) -> None:
+    rng = np.random.default_rng(seed)
+    good = _good(rng, 64, gray)
+    bad, mask = make_defect(good, None, rng, gray=gray)
+    assert np.array_equal(bad[~mask], good[~mask])
+    assert np.isfinite(bad).all()
+    assert bad.min() >= 0
+    assert bad.max() <= 1
+    if gray:
+        assert np.array_equal(bad[..., 0], bad[..., 2])
+
+
 def test_opacity_scales_the_change() -> None:
     source = procedural_source(64, np.random.default_rng(5))
     good = np.full((64, 64, 3), 0.5, np.float32)

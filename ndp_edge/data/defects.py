@@ -155,14 +155,37 @@ def procedural_source(size: int, rng: Rng) -> Image:
     return np.asarray(np.clip(a + blend[..., None] * (b - a) + noise, 0, 1), np.float32)
 
 
+def structural_source(good: Image, rng: Rng) -> Image:
+    """The surface itself with its structure disturbed: blurred, turned, shifted, dimmed or lit.
+
+    Not in the paper. Defects that keep the surface's own colours and mean (a blurred weave, a
+    displaced thread) look like nothing that a pasted photograph could teach.
+    """
+    kind = int(rng.integers(0, 4))
+    if kind == 0:
+        return np.asarray(cv2.GaussianBlur(good, (0, 0), float(rng.uniform(1.0, 4.0))), np.float32)
+    if kind == 1:
+        return rotate(good, float(rng.uniform(20, 160)))
+    if kind == 2:
+        shift = [int(s) for s in rng.integers(4, max(5, good.shape[0] // 2), 2)]
+        return np.roll(good, shift, axis=(0, 1))
+    gain, lift = rng.uniform(0.6, 1.5), rng.uniform(-0.15, 0.15)
+    return np.asarray(np.clip(gain * good + lift, 0, 1), np.float32)
+
+
 def make_defect(
-    good: Image, source: Image, rng: Rng, *, gray: bool, opacity: tuple[float, float] = (1.0, 1.0)
+    good: Image,
+    source: Image | None,
+    rng: Rng,
+    *,
+    gray: bool,
+    opacity: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Image, NDArray[np.bool_]]:
     """Eq. 1 with a mask drawn by `rng`.
 
     Args:
         good: I_o, float32 [S, S, 3] in [0, 1].
-        source: I_n before augmentation, same shape.
+        source: I_n before augmentation, same shape; None for `structural_source(good)`.
         rng: the only source of chance.
         gray: the surface has no colour.
         opacity: range from which the paste's opacity is drawn; (1, 1) is the paper's opaque
@@ -172,7 +195,10 @@ def make_defect(
         I_ad float32 [S, S, 3] and I_m bool [S, S] (possibly empty).
     """
     mask = perlin_mask(good.shape[0], rng)
-    pasted = augment_source(source, rng, gray=gray)
+    if source is None:
+        pasted = structural_source(good, rng)
+    else:
+        pasted = augment_source(source, rng, gray=gray)
     alpha = np.float32(rng.uniform(*opacity))
     defective = good.copy()
     defective[mask] += alpha * (pasted[mask] - good[mask])

@@ -48,7 +48,10 @@ class Batches:
     ) -> None:
         self.images, self.sources, self.options, self.gray = images, sources, options, gray
 
-    def _source(self, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _source(self, rng: np.random.Generator) -> NDArray[np.float32] | None:
+        """A picture to paste; None where the surface itself is to be disturbed."""
+        if self.options.structural and rng.random() < self.options.structural:
+            return None
         if not self.sources:
             return procedural_source(self.options.crop, rng)
         picture = self.sources[int(rng.integers(len(self.sources)))]

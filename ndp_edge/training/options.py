@@ -22,6 +22,8 @@ class TrainOptions:
     schedule: "constant" (the paper) or "cosine" (warm-up over 3 %, then down to lr / 100).
     crop: side of the random training crops; the image size means whole images.
     opacity: range of the pasted defects' opacity; (1, 1) is the paper.
+    structural: share of defects made from the surface itself (blurred, turned, shifted, dimmed)
+        instead of a pasted picture; 0 is the paper.
     seed: of weights, order, crops and defects.
     perceptual: "auto", "vgg16" or "none".
     save_every, sample_every: steps between saved states and between sample pictures.
@@ -34,6 +36,7 @@ class TrainOptions:
     schedule: str = "constant"
     crop: int = 256
     opacity: tuple[float, float] = (1.0, 1.0)
+    structural: float = 0.0
     seed: int = 0
     perceptual: str = "auto"
     perceptual_layers: str = "first5"
@@ -49,6 +52,8 @@ class TrainOptions:
             raise InputError(f"learning rate {self.lr} must lie in (0, 1), weight decay be >= 0")
         if not 0 < self.opacity[0] <= self.opacity[1] <= 1:
             raise InputError(f"opacity {self.opacity} must be two rising numbers in (0, 1]")
+        if not 0 <= self.structural <= 1:
+            raise InputError(f"structural {self.structural} must be a share from 0 to 1")
         if self.crop < 64 or self.crop % 64:
             raise InputError(f"crop {self.crop} must be a multiple of 64")
 
