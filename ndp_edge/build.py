@@ -149,6 +149,7 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
     gate = judge(measured, judged, args.max_drop)
     emitted, notes = pick_precision(args.precision, gate, speed_up(measured))
     notes += build_report.notes(net, judged, rate, DEFAULT_RATE, args.target_false_reject)
+    notes += build_report.outlier_notes(measured, splits, emitted)
     layers = look_inside(backend, models[emitted], judged, emitted)
     clock.lap("measure")
     return Work(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ndp_edge import golden, metrics
 from ndp_edge.build_inputs import Judged
@@ -36,6 +37,7 @@ class Measured:
 
     Attributes:
         answers: on the judged images.
+        quiet: scores of the threshold split's good images.
         thresholds: each engine's own conformal threshold.
         metrics: the report keys of DESIGN section 8 at the engine's own threshold.
         frozen: the accuracy keys at FP32's threshold; what the gate compares.
@@ -45,6 +47,7 @@ class Measured:
     """
 
     answers: dict[str, Answers]
+    quiet: dict[str, NDArray[np.float32]]
     thresholds: dict[str, Threshold]
     metrics: dict[str, dict[str, Any]]
     frozen: dict[str, dict[str, Any]]
@@ -89,7 +92,9 @@ def measure(
         for p, a in answers.items()
     }
     tolerances = {key: golden.tolerance(m, fp32) for key, m in maps.items()}
-    return Measured(answers, thresholds, own, frozen, described, Golden(images, maps), tolerances)
+    scores = {p: a.scores for p, a in quiet.items()}
+    found = Golden(images, maps)
+    return Measured(answers, scores, thresholds, own, frozen, described, found, tolerances)
 
 
 def _describe(engine: Engine) -> dict[str, Any]:

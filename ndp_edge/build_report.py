@@ -11,12 +11,13 @@ import numpy as np
 
 import ndp_edge
 from ndp_edge.build_inputs import Judged, Net
-from ndp_edge.build_measure import speed_up
+from ndp_edge.build_measure import Measured, speed_up
 from ndp_edge.build_work import Work
 from ndp_edge.console import plain, table
-from ndp_edge.data.splits import PARTS
+from ndp_edge.data.splits import PARTS, Splits
 from ndp_edge.golden import engine_key
 from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
+from ndp_edge.threshold import far_out
 
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 GOOD_SHOWN, BAD_SHOWN = 4, 8
@@ -37,6 +38,20 @@ def notes(net: Net, judged: Judged, rate: float, usual: float, asked: float | No
     if "hashes" not in net.training:
         told.append("the net does not say which files it was trained on: a leak cannot be excluded")
     return told
+
+
+def outlier_notes(measured: Measured, splits: Splits, emitted: str) -> list[str]:
+    """Names the good pictures that hold the threshold up, where they are unlike the rest."""
+    scores, threshold = measured.quiet[emitted], measured.thresholds[emitted].value
+    above = [i for i in far_out(scores) if float(scores[i]) >= threshold]
+    if not above:
+        return []
+    named = ", ".join(f"{splits.threshold[i].name} ({float(scores[i]):.3f})" for i in above[:5])
+    return [
+        f"the threshold rests on good pictures unlike the rest (median {np.median(scores):.3f}): "
+        f"{named}; look at them: remove what is not good product and build again, or aim at a "
+        "higher --target-false-reject"
+    ]
 
 
 def summary_table(work: Work) -> str:

@@ -97,6 +97,18 @@ def conformal_threshold(scores: ArrayLike, false_reject: float) -> Threshold:
     return Threshold(value, rate, n, METHOD, smallest_rate(n))
 
 
+def far_out(scores: ArrayLike) -> list[int]:
+    """Indices of good scores [n] far above the rest, highest first.
+
+    Tukey's outer fence: beyond the third quartile by three times the interquartile range.
+    A threshold that rests on one of these was set by a picture unlike the others.
+    """
+    values = np.asarray(scores, dtype=np.float64).ravel()
+    low, high = np.quantile(values, [0.25, 0.75])
+    order = [int(i) for i in np.argsort(-values, kind="stable")]
+    return [i for i in order if values[i] > high + 3 * (high - low)]
+
+
 def _exact(rate: float) -> Fraction:
     # 0.01 as a float is a little more than 1/100 and 1/(n+1) may be a little less than it
     # should: either would move the rank by one. The nearest simple fraction is what was meant.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndp_edge.errors import InputError
-from ndp_edge.threshold import choose_rate, conformal_threshold, smallest_rate
+from ndp_edge.threshold import choose_rate, conformal_threshold, far_out, smallest_rate
 
 scores = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=80)
 rates = st.integers(1, 999).map(lambda i: i / 1000)
@@ -96,3 +96,18 @@ def test_the_value_is_exactly_a_float32_score() -> None:
     threshold = conformal_threshold(values, 0.01)
     assert np.float32(threshold.value) == values.max()
     assert not float(values.max()) > threshold.value
+
+
+def test_a_picture_unlike_the_rest_is_named_and_ordinary_spread_is_not() -> None:
+    ordinary = np.linspace(0.3, 0.5, 150)
+    assert far_out(ordinary) == []
+    assert far_out([*ordinary, 0.92, 0.95]) == [151, 150]
+    assert far_out([0.4]) == []
+    assert far_out(np.full(20, 0.4)) == []
+
+
+@given(scores)
+def test_what_is_far_out_does_not_depend_on_the_unit(values: list[float]) -> None:
+    """Up to rounding at the fence itself: whole steps keep the arithmetic exact."""
+    steps = np.rint(np.array(values) * 64)
+    assert far_out(steps) == far_out(4 * steps + 8)
