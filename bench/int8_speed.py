@@ -62,7 +62,7 @@ def yardstick(fp32: Path, images: Images, threads: int | None) -> Callable[[], N
     """One inference of NNCF's post-training quantisation of OpenVINO's own graph."""
     try:
         import nncf
-        import openvino as ov
+        import openvino as ov  # type: ignore[import-untyped]
     except ImportError as error:
         raise MachineError("--nncf needs NNCF: pip install nncf") from error
     core = ov.Core()
@@ -118,12 +118,12 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
         "versions": described["versions"],
         "runs": args.runs,
         "ms_p50": {k: round(statistics.median(v), 2) for k, v in times.items()},
-        "speed_over_fp32": {k: _ratio(times, k) for k in times if k != "fp32"},
+        "speed_over_fp32": {k: ratio(times, k) for k in times if k != "fp32"},
         "int8_share_of_convolution_time": round(int8_share(layers), 4),
     }
 
 
-def _ratio(times: dict[str, list[float]], name: str) -> dict[str, float]:
+def ratio(times: dict[str, list[float]], name: str) -> dict[str, float]:
     """Median and quartiles of FP32's time over another's, round by round."""
     pairs = [a / b for a, b in zip(times["fp32"], times[name], strict=True)]
     low, middle, high = (float(q) for q in np.percentile(pairs, [25, 50, 75]))
