@@ -43,10 +43,10 @@ def notes(net: Net, judged: Judged, rate: float, usual: float, asked: float | No
 def outlier_notes(measured: Measured, splits: Splits, emitted: str) -> list[str]:
     """Names the good pictures that hold the threshold up, where they are unlike the rest."""
     scores, threshold = measured.quiet[emitted], measured.thresholds[emitted].value
-    above = [i for i in far_out(scores) if float(scores[i]) >= threshold]
-    if not above:
+    unlike = far_out(scores)
+    if not any(float(scores[i]) <= threshold for i in unlike):
         return []
-    named = ", ".join(f"{splits.threshold[i].name} ({float(scores[i]):.3f})" for i in above[:5])
+    named = ", ".join(f"{splits.threshold[i].name} ({float(scores[i]):.3f})" for i in unlike[:5])
     return [
         f"the threshold rests on good pictures unlike the rest (median {np.median(scores):.3f}): "
         f"{named}; look at them: remove what is not good product and build again, or aim at a "
