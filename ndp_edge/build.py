@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ndp_edge import build_inputs, build_report
+from ndp_edge.build_batches import parse_batches, try_batches
 from ndp_edge.build_inputs import Judged, Net
 from ndp_edge.build_measure import judge, measure, speed_up
 from ndp_edge.build_work import Clock, Work
@@ -66,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help="default: 0.01, or the smallest that the good images carry",
     )
+    p.add_argument(
+        "--batch",
+        default="1",
+        metavar="1,8",
+        help="batch sizes to prove and time; batch 1 always is",
+    )
+    p.add_argument("--target", metavar="sm86,sm89", help="cards to build for (tensorrt-rtx only)")
     p.add_argument("--seed", type=int, help="of the split and calibration; default: the net's own")
     p.add_argument("--out", type=Path, default=Path("bundle"), metavar="DIR")
     p.add_argument("--force", action="store_true", help="replace an earlier bundle at --out")
@@ -85,8 +93,11 @@ def check_options(args: argparse.Namespace) -> tuple[str, str]:
         raise InputError(f"--max-drop {args.max_drop} must lie in [0, 1)")
     if args.target_false_reject is not None and not 0 < args.target_false_reject < 1:
         raise InputError(f"--target-false-reject {args.target_false_reject} must lie in (0, 1)")
+    parse_batches(args.batch)
     refuse_existing(args.out.resolve(), force=args.force)
     backend, why = choose(args.engine)
+    if args.target is not None and backend != "tensorrt-rtx":
+        raise InputError(f"--target: {backend} builds for this machine; only tensorrt-rtx has it")
     if args.precision == "fp16":
         raise InputError(
             f"--fp16: {backend} on a CPU computes FP16 nets in FP32, so that nothing is gained; "
@@ -150,6 +161,15 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
     emitted, notes = pick_precision(args.precision, gate, speed_up(measured))
     notes += build_report.notes(net, judged, rate, DEFAULT_RATE, args.target_false_reject)
     notes += build_report.outlier_notes(measured, splits, emitted)
+    batches = try_batches(
+        backend,
+        models[emitted],
+        emitted,
+        judged.images,
+        measured.answers[emitted].scores,
+        batches=parse_batches(args.batch),
+        tolerance=measured.tolerances[engine_key(backend, emitted)]["max_abs"],
+    )
     layers = look_inside(backend, models[emitted], judged, emitted)
     clock.lap("measure")
     return Work(
@@ -165,6 +185,7 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
         emitted,
         notes,
         layers,
+        batches,
         clock.seconds,
     )
 

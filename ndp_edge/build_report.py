@@ -77,6 +77,9 @@ def summary_table(work: Work) -> str:
     faster = speed_up(measured)
     if faster is not None:
         rows.append(["speed", "1.00 x", f"{faster:.2f} x"])
+    for told in work.batches:
+        figures = [f"{told['ms_per_image']:.2f}" if n == work.emitted else "" for n in names]
+        rows.append([f"ms per picture, batch {told['batch']}", *figures])
     if share is not None:
         rows.append(["convolution time in int8", "", f"{100 * share:.1f} %"])
     verdict = "passed" if work.gate["passed"] else "FAILED"
@@ -103,6 +106,7 @@ def report(work: Work) -> dict[str, Any]:
         "model": _model(net),
         "versions": measured.described[shipped].get("versions", {}),
         "engine_choice": work.why,
+        "batches": work.batches,
         "seconds": work.seconds,
         "notes": work.notes,
     }

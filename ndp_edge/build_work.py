@@ -25,6 +25,7 @@ class Work:
         emitted: the precision that the bundle runs.
         notes: what the reader must know.
         layers: the emitted engine's executed graph; empty where the backend does not tell.
+        batches: times at other batch sizes than 1, where asked for.
         seconds: wall-clock time per step.
     """
 
@@ -40,6 +41,7 @@ class Work:
     emitted: str
     notes: list[str]
     layers: list[Layer]
+    batches: list[dict[str, Any]]
     seconds: dict[str, float]
 
 
