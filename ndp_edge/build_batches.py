@@ -57,9 +57,12 @@ def try_batches(
     Raises:
         GateError: a batch answers otherwise than its images alone.
     """
+    larger = [b for b in batches if b > 1]
+    if not larger:
+        return []  # no engine is compiled to be asked nothing
     told = []
     with open_engine(backend, model, precision=precision) as engine:
-        for batch in (b for b in batches if b > 1):
+        for batch in larger:
             chosen = np.arange(batch) % len(images)
             picked = np.ascontiguousarray(images[chosen])
             _, found = smooth_max(engine.infer(picked))

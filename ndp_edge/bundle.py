@@ -12,10 +12,10 @@ from typing import Any
 
 from ndp_edge.atomic import clean_stale, locked_sibling, put_in_place
 from ndp_edge.errors import InputError
+from ndp_edge.files import file_hash
 from ndp_edge.manifest import (
     MANIFEST,
     check_file,
-    file_sha256,
     read_manifest,
     safe_name,
     seal,
@@ -204,4 +204,4 @@ def _is_report(path: Path) -> bool:
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    return {"sha256": file_sha256(path), "size": path.stat().st_size}
+    return {"sha256": file_hash(path), "size": path.stat().st_size}

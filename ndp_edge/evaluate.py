@@ -14,8 +14,9 @@ import numpy as np
 from ndp_edge import engines, metrics
 from ndp_edge.bundle import Bundle
 from ndp_edge.console import add_json_option, emit_json, run_verb, table, text_stream
-from ndp_edge.data.folder import Sample, file_hash, load_images, load_masks, open_dataset
+from ndp_edge.data.folder import Sample, load_images, load_masks, open_dataset
 from ndp_edge.errors import InputError
+from ndp_edge.files import file_hash
 from ndp_edge.runtime.sinks import stems, write_map
 from ndp_edge.scoring import Answers, answer
 

@@ -1,8 +1,9 @@
-"""Whole files or none: a killed process never leaves half of one."""
+"""Whole files or none: a killed process never leaves half of one. And what a file holds."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -41,3 +42,15 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def file_hash(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, in hex. Raises InputError when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from ndp_edge.errors import InputError
+from ndp_edge.files import file_hash
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -163,17 +164,8 @@ def check_file(root: Path, name: str, entry: dict[str, Any], hashes: bool) -> No
     if not path.is_file():
         raise InputError(f"{path} is missing; copy the bundle again or build it again")
     size = path.stat().st_size
-    if size != entry["size"] or (hashes and file_sha256(path) != entry["sha256"]):
+    if size != entry["size"] or (hashes and file_hash(path) != entry["sha256"]):
         raise InputError(f"{path} was changed after the build; copy or build the bundle again")
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _canonical(content: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ndp_edge.data.folder import file_hash, load_images, load_masks, open_dataset
+from ndp_edge.data.folder import load_images, load_masks, open_dataset
 from ndp_edge.errors import InputError
+from ndp_edge.files import file_hash
 from ndp_edge.image import write_png
 
 

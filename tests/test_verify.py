@@ -18,8 +18,9 @@ from ndp_edge.bundle import Bundle
 from ndp_edge.data.surface import write_surface
 from ndp_edge.errors import MachineError
 from ndp_edge.export.graph import build_graph
+from ndp_edge.files import file_hash
 from ndp_edge.golden import Golden, read_golden, write_golden
-from ndp_edge.manifest import MANIFEST, file_sha256, seal
+from ndp_edge.manifest import MANIFEST, seal
 from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet
 
@@ -51,7 +52,7 @@ def reseal(root: Path, change: Callable[[dict[str, Any]], None] | None = None) -
     """Put right hashes into the manifest, as somebody would who rebuilt a part by hand."""
     manifest = json.loads((root / MANIFEST).read_text())
     for name, entry in manifest["files"].items():
-        entry.update(sha256=file_sha256(root / name), size=(root / name).stat().st_size)
+        entry.update(sha256=file_hash(root / name), size=(root / name).stat().st_size)
     if change:
         change(manifest)
     (root / MANIFEST).write_text(seal(manifest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,18 +67,6 @@ def open_dataset(root: Path | str, *, need_test: bool = False) -> Dataset:
             f"into test/<kind> with masks in ground_truth/<kind>"
         )
     return Dataset(root=root, train=train, test=test)
-
-
-def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, in hex. Raises InputError when it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
 
 
 def load_images(samples: Sequence[Sample], size: int) -> NDArray[np.uint8]:

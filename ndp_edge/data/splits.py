@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ndp_edge.data.folder import Dataset, Sample, file_hash
+from ndp_edge.data.folder import Dataset, Sample
 from ndp_edge.errors import InputError
+from ndp_edge.files import file_hash
 
 PARTS = ("train", "calibration", "threshold", "test")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ndp_edge.files import write_atomic
 from ndp_edge.image import write_png
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ class MetricsLog:
             for line in self.path.read_text().splitlines(keepends=True):
                 if line.endswith("\n") and _key(line) < (phase, step):
                     kept.append(line)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(self.path)
+        write_atomic(self.path, "".join(kept).encode())
         self.file = self.path.open("a", buffering=1)
         self.board = _board(folder)
 

@@ -74,7 +74,6 @@ class Trainer:
                 if not self._phase(stopped):
                     return False
                 self.phase, self.step, self.saved = self.phase + 1, 0, None
-            self._save_checkpoint(finished=True)
         finally:
             self.log.close()
         return True
@@ -144,9 +143,7 @@ class Trainer:
                 self.run.folder, self.net, optimiser, self.phase, self.step, self.run.identity
             )
         elif self.phase == 0:
-            # The next step is the first of phase 2, which starts with a fresh optimiser.
-            empty = torch.optim.Adam(list(self.net.decoder.parameters()))
-            save_state(self.run.folder, self.net, empty, 1, 0, self.run.identity)
+            save_state(self.run.folder, self.net, None, 1, 0, self.run.identity)
         if self.phase == 1:
             self._save_checkpoint(finished=last)
 
@@ -154,8 +151,8 @@ class Trainer:
         weights = {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
         record = self.run.record | {
             "finished": finished,
-            "phase": min(self.phase, 1) + 1,
-            "step": self.step if self.phase < 2 else self.run.options.steps[1],
+            "phase": self.phase + 1,
+            "step": self.step,
             "torch": torch.__version__,
         }
         checkpoint.save(

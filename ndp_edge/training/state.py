@@ -17,11 +17,15 @@ from ndp_edge.training.options import STATE_NAME
 
 
 def save_state(
-    folder: Path, net: NDPNet, optimiser: Optimizer, phase: int, step: int, run: str
+    folder: Path, net: NDPNet, optimiser: Optimizer | None, phase: int, step: int, run: str
 ) -> None:
-    """Everything that the next step depends on; batches depend on the seed alone."""
+    """Everything that the next step depends on; batches depend on the seed alone.
+
+    Without an optimiser the next step starts with a fresh one, as the first of a phase does.
+    """
     tensors: dict[str, Tensor] = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
-    for i, values in optimiser.state_dict()["state"].items():
+    moments = optimiser.state_dict()["state"] if optimiser is not None else {}
+    for i, values in moments.items():
         tensors |= {
             f"optimiser.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()
         }

@@ -42,7 +42,8 @@ def test_what_is_no_bundle_is_never_replaced(kit: SimpleNamespace, tmp_path: Pat
 
 def test_an_empty_directory_is_filled(kit: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
-    Bundle.open(kit.write(tmp_path / "bundle"))
+    root = kit.write(tmp_path / "bundle")
+    assert Bundle.open(root).root == root.resolve()
 
 
 def test_two_renames_do_where_the_kernel_cannot_exchange(

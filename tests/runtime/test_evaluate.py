@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ndp_edge import evaluate
-from ndp_edge.data.folder import file_hash
+from ndp_edge.files import file_hash
 from ndp_edge.image import write_png
 
 SIZE = 64
