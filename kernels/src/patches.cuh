@@ -17,13 +17,11 @@ namespace ndp {
 constexpr int kGroup = 16;                  // 4x4 patches in a group
 constexpr int kRows = 4 * kGroup;           // 2x2 patches in a group
 constexpr int kSlab = 16;                   // channels in a slab
-constexpr int kLanes = 128;                 // threads that move one group
 
-// A map's sizes and strides, in elements.
+// A map's sizes and strides, in elements. All offsets stay below 2^31 (the launchers see to it).
 struct Map {
-  int channels, width4, per_image, patches;  // width4 and per_image count 4x4 patches
-  int row, pixel, channel;
-  int64_t image;
+  int channels, width4, per_image, patches;  // width4, per_image and patches count 4x4 patches
+  int row, pixel, channel, image;
 };
 
 inline Map make_map(int layout, int images, int channels, int height, int width) {
@@ -31,50 +29,64 @@ inline Map make_map(int layout, int images, int channels, int height, int width)
   const bool nhwc = layout == NDP_NHWC;
   return Map{channels, width / 4, per_image, per_image * images,
              nhwc ? width * channels : width, nhwc ? channels : 1, nhwc ? 1 : height * width,
-             static_cast<int64_t>(channels) * height * width};
+             channels * height * width};
 }
 
 __host__ __device__ inline int groups_of(int patches) { return (patches + kGroup - 1) / kGroup; }
 
-// Where the upper left pixel of a 4x4 patch lies.
-__device__ __forceinline__ int64_t patch_origin(const Map& map, int patch) {
-  const int image = patch / map.per_image, rest = patch % map.per_image;
-  const int y = rest / map.width4, x = rest % map.width4;
-  return image * map.image + 4 * (static_cast<int64_t>(y) * map.row + x * map.pixel);
-}
+// A 4x4 patch on its way through a map, sixteen at a time. Divides once, when it is made.
+struct Cursor {
+  int patch, x, offset;  // x counts patches in their row; offset is the upper left pixel's
+  bool inside;
+
+  __device__ __forceinline__ Cursor(const Map& map, int patch_) : patch(patch_) {
+    inside = patch < map.patches;
+    const int image = patch / map.per_image, rest = patch % map.per_image;
+    const int y = rest / map.width4;
+    x = rest % map.width4;
+    offset = inside ? image * map.image + 4 * (y * map.row + x * map.pixel) : 0;
+  }
+
+  // To the same place in the next group, in a map of one image.
+  __device__ __forceinline__ void next_group(const Map& map) {
+    patch += kGroup;
+    x += kGroup;
+    offset += 4 * kGroup * map.pixel;
+    for (; x >= map.width4; x -= map.width4) offset += 4 * (map.row - map.width4 * map.pixel);
+    inside = patch < map.patches;
+  }
+};
 
 // One run: where it lies in a tile and in the map. `y`, `x` count pixels in the 4x4 patch.
 struct At {
-  int row, column, patch, y, x, channel;
-  int64_t offset;
+  int row, column, y, x, channel, offset;
   bool valid;
 };
 
-// The runs of a tile of 64 rows by 16 channels by (2 x PixelRows) pixels.
-//   Length   elements of a run
-//   kUnits   runs of one row of the tile
-template <typename T, int Layout, int PixelRows>
+// The runs of a tile of 64 rows by 16 channels by (2 x PixelRows) pixels, shared by Lanes threads.
+template <typename T, int Layout, int PixelRows, int Lanes>
 struct Tile {
-  static constexpr int kLength = Layout == NDP_NHWC ? 16 / static_cast<int>(sizeof(T)) : 2;
-  static constexpr int kColumns = kSlab * 2 * PixelRows;
-  static constexpr int kUnits = kColumns / kLength;
-  static constexpr int kAcross = 8;  // threads side by side on the runs of one row
+  static constexpr bool kNhwc = Layout == NDP_NHWC;
+  static constexpr int kLength = kNhwc ? 16 / static_cast<int>(sizeof(T)) : 2;  // of a run
+  static constexpr int kUnits = kSlab * 2 * PixelRows / kLength;                // runs in a row
+  static constexpr int kMost = kNhwc ? 8 : Lanes / kGroup;
+  static constexpr int kWide = kUnits < kMost ? kUnits : kMost;  // threads on the runs of a row
+  static constexpr int kTall = Lanes / kWide / kGroup;           // q that are under way at once
+  static_assert(kWide * kTall * kGroup == Lanes && kTall <= 4, "a tile that does not divide");
 
-  // Calls visit(At) for this thread's share (`lane` of kLanes) of the tile that begins at
-  // `channel` and at row `pixel_row` of each 2x2 patch.
+  // Which of the group's 4x4 patches thread `lane` moves. Neighbouring threads take neighbouring
+  // memory: runs of a row in NHWC, patches in NCHW.
+  static __device__ __forceinline__ int patch_of(int lane) {
+    return kNhwc ? lane / kWide % kGroup : lane % kGroup;
+  }
+
+  // Calls visit(At) for this thread's share of the tile that begins at `channel` and at row
+  // `pixel_row` of each 2x2 patch. `cursor` is at patch_of(lane) in the group.
   template <typename Visit>
-  static __device__ __forceinline__ void each(const Map& map, int group, int channel,
+  static __device__ __forceinline__ void each(const Map& map, const Cursor& cursor, int channel,
                                               int pixel_row, int lane, Visit visit) {
-    constexpr int kWide = kUnits < kAcross ? kUnits : kAcross;
-    constexpr bool kNhwc = Layout == NDP_NHWC;
-    constexpr int kTall = kLanes / kWide / kGroup;  // 1, or 2 where a row has four runs
-    // Neighbouring threads take neighbouring memory: runs of a row in NHWC, patches in NCHW.
-    const int l = kNhwc ? lane / kWide % kGroup : lane % kGroup;
-    const int first = kNhwc ? lane % kWide : lane / kGroup;
-    const int upper = kNhwc ? lane / kWide / kGroup : 0;
-    const int patch = group * kGroup + l;
-    const bool inside = patch < map.patches;
-    const int64_t origin = inside ? patch_origin(map, patch) : 0;
+    const int first = kNhwc ? lane % kWide : lane / kGroup % kWide;
+    const int upper = lane / (kWide * kGroup);
 #pragma unroll
     for (int turn = 0; turn < 4 / kTall; ++turn) {
       const int q = upper + turn * kTall;
@@ -90,24 +102,24 @@ struct Tile {
           ky = unit % PixelRows, kx = 0, c = unit / PixelRows;
         }
         const int y = 2 * (q / 2) + pixel_row + ky, x = 2 * (q % 2) + kx;
-        const bool valid = inside && channel + c < map.channels;
-        const int64_t offset = origin + static_cast<int64_t>(y) * map.row + x * map.pixel +
-                               static_cast<int64_t>(channel + c) * map.channel;
-        visit(At{q * kGroup + l, unit * kLength, patch, y, x, channel + c, offset, valid});
+        const int offset =
+            cursor.offset + y * map.row + x * map.pixel + (channel + c) * map.channel;
+        const bool valid = cursor.inside && channel + c < map.channels;
+        visit(At{q * kGroup + patch_of(lane), unit * kLength, y, x, channel + c, offset, valid});
       }
     }
   }
 };
 
 // Puts a tile into shared memory, rows `Leading` elements apart, zeros where there is no map.
-// FP16 goes asynchronously. FP32 passes through registers and is multiplied by its 4x4 patch's
-// shift on the way, where `shift` is given (a power of two: exact).
-template <typename T, int Layout, int PixelRows, int Leading>
-__device__ __forceinline__ void load_tile(T* to, const T* from, const Map& map, int group,
-                                          int channel, int pixel_row, int lane,
-                                          const float* shift) {
-  using Shape = Tile<T, Layout, PixelRows>;
-  Shape::each(map, group, channel, pixel_row, lane, [&](const At& at) {
+// FP16 goes asynchronously. FP32 passes through registers and is multiplied by `factor`, its
+// patch's shift (a power of two: exact).
+template <typename T, int Layout, int PixelRows, int Lanes, int Leading>
+__device__ __forceinline__ void load_tile(T* to, const T* from, const Map& map,
+                                          const Cursor& cursor, int channel, int pixel_row,
+                                          int lane, float factor) {
+  using Shape = Tile<T, Layout, PixelRows, Lanes>;
+  Shape::each(map, cursor, channel, pixel_row, lane, [&](const At& at) {
     T* const target = to + at.row * Leading + at.column;
     if constexpr (sizeof(T) == 2) {
       copy_async<Shape::kLength * 2>(target, at.valid ? from + at.offset : from, at.valid);
@@ -115,7 +127,6 @@ __device__ __forceinline__ void load_tile(T* to, const T* from, const Map& map, 
       Run<T, Shape::kLength> run{};
       if (at.valid) {
         run = load_run<T, Shape::kLength>(from + at.offset);
-        const float factor = shift ? shift[at.patch] : 1.0f;
         for (int i = 0; i < Shape::kLength; ++i) run.at[i] *= factor;
       }
       store_run(target, run);

@@ -1,12 +1,18 @@
 // RBFRM: argument checks, the workspace's plan, and the launches. The mathematics and the kernels
-// are in rbfrm_kernels.cuh.
+// are in rbfrm_shared.cuh and the three files beside it.
 #include "launch.cuh"
-#include "rbfrm_kernels.cuh"
+#include "rbfrm_blend.cuh"
+#include "rbfrm_dots.cuh"
+#include "rbfrm_weights.cuh"
 
 namespace ndp {
 namespace {
 
-constexpr uint64_t kPiece = 64ull << 20;  // bytes of workspace that a piece of the rows may take
+// Bytes of workspace that a piece of the rows may take. Tests make it small to get many pieces.
+#ifndef NDP_PIECE_BYTES
+#define NDP_PIECE_BYTES (64ull << 20)
+#endif
+constexpr uint64_t kPiece = NDP_PIECE_BYTES;
 constexpr int kSideLimit = 1 << 15;
 
 const char* wrong_size(const NdpRbfrm& a) {
@@ -141,7 +147,7 @@ const char* launch_piece(const Rbfrm& p, void* stream) {
   if (const char* error = launch_error()) return error;
   const int left = p.features.patches - p.first_group * kGroup;
   const dim3 patches(left < p.groups * kGroup ? left : p.groups * kGroup);
-  const auto weights = rbfrm_weights<T>;
+  const auto weights = rbfrm_weights<T, Layout>;
   NDP_LAUNCH(weights, patches, dim3(kWeightThreads), kWeightBytes, stream, p);
   if (const char* error = launch_error()) return error;
   if constexpr (sizeof(T) == 2) {

@@ -18,7 +18,7 @@ VERBS = ("train", "build", "evaluate", "verify", "run", "doctor")
 DEFAULT = {"numpy", "onnx", "onnxruntime", "openvino", "cv2", "safetensors", "tqdm", "google"}
 TORCH_ROOMS = ("ndp_edge.model", "ndp_edge.losses", "ndp_edge.train", "ndp_edge.training")
 TORCH_INSIDE_FUNCTIONS = ("ndp_edge.export", "ndp_edge.bench", "ndp_edge.doctor")
-TORCH_FREE_IN_MODEL = ("ndp_edge.model", "ndp_edge.model.config")
+TORCH_FREE_IN_MODEL = ("ndp_edge.model", "ndp_edge.model.config", "ndp_edge.model.prepared")
 
 
 def test_there_are_modules_in_every_room(kit: SimpleNamespace) -> None:
