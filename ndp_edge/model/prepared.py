@@ -67,7 +67,9 @@ def _check(reference: NDArray[Any]) -> None:
 def _patches(x: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     """[C, h, w] to its KxK patches in raster order, [(h/K)(w/K), C, K, K]."""
     c, h, w = x.shape
-    return x.reshape(c, h // k, k, w // k, k).transpose(1, 3, 0, 2, 4).reshape(-1, c, k, k)
+    cut = x.reshape(c, h // k, k, w // k, k).transpose(1, 3, 0, 2, 4)
+    patches: NDArray[np.float64] = cut.reshape(-1, c, k, k)
+    return patches
 
 
 def _shift(patches: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
