@@ -16,7 +16,13 @@ VERBS = ("train", "build", "evaluate", "verify", "run", "doctor")
 # Import names of the default install; everything else is an extra and stays out of module level.
 # google is google.protobuf, which is how onnx itself reads and writes.
 DEFAULT = {"numpy", "onnx", "onnxruntime", "openvino", "cv2", "safetensors", "tqdm", "google"}
-TORCH_ROOMS = ("ndp_edge.model", "ndp_edge.losses", "ndp_edge.train", "ndp_edge.training")
+TORCH_ROOMS = (
+    "ndp_edge.model", "ndp_edge.losses", "ndp_edge.train", "ndp_edge.training",
+    *(f"ndp_edge.bench.gpu.{part}" for part in (
+        "rig", "judge", "checks", "checks_cuda", "checks_refused", "run_checks",
+        "timer", "work", "net", "run_timing",
+    )),
+)  # fmt: skip
 TORCH_INSIDE_FUNCTIONS = ("ndp_edge.export", "ndp_edge.bench", "ndp_edge.doctor")
 TORCH_FREE_IN_MODEL = ("ndp_edge.model", "ndp_edge.model.config", "ndp_edge.model.prepared")
 
@@ -49,7 +55,8 @@ def test_third_party_imports_stay_in_the_default_install(kit: SimpleNamespace, m
 VERB_MODULES = tuple(f"ndp_edge.{verb}" for verb in VERBS)
 TRAINING = ("ndp_edge.train", "ndp_edge.training", "ndp_edge.losses")
 NETS = tuple(
-    f"ndp_edge.model.{part}" for part in ("network", "encoder", "rbam", "decoder", "msdsm")
+    f"ndp_edge.model.{part}"
+    for part in ("network", "encoder", "rbam", "decoder", "msdsm", "launch", "operators", "fused")
 )
 NEVER: dict[str, tuple[str, ...]] = {
     "ndp_edge.model": (
@@ -141,7 +148,8 @@ def test_everything_outside_torchs_rooms_imports_without_torch_or_an_engine(
     None in sys.modules makes an import fail as a missing package does. A backend's own module
     (ndp_edge.engines.openvino) may say so with a MachineError that names the command.
     """
-    rooms = ("ndp_edge.losses", "ndp_edge.training", *NETS)
+    bench = tuple(room for room in TORCH_ROOMS if kit.within(room, ("ndp_edge.bench",)))
+    rooms = ("ndp_edge.losses", "ndp_edge.training", *NETS, *bench)
     names = sorted(
         name for name in kit.NAMES if not kit.within(name, rooms) and "__main__" not in name
     )
