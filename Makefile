@@ -1,11 +1,13 @@
-# make demo   from nothing to a verified INT8 bundle: default install (no torch), build, verify
-# make test   from nothing to a judged checkout: ruff, mypy strict, pytest (what CI runs)
+# make demo     from nothing to a verified INT8 bundle: default install (no torch), build, verify
+# make test     from nothing to a judged checkout: ruff, mypy strict, pytest (what CI runs)
+# make kernels  nvcc and CMake to build/kernels/libndp_kernels.so, and the resource table checked
 #
 # Each target makes its own virtual environment once; constraints.txt pins what goes into it.
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BUNDLE ?= bundle-demo
+NVCC ?= $(or $(NDP_NVCC),$(wildcard $(CUDA_HOME)/bin/nvcc),$(shell command -v nvcc),/usr/local/cuda/bin/nvcc)
 
 # --no-compile: torch alone is 20 s of byte-compiling, most of it for files that nobody imports.
 PIP := -m pip --disable-pip-version-check --no-input install -q --no-compile -c constraints.txt
@@ -14,7 +16,7 @@ TEST := .venv-test/bin/python
 INPUTS := Makefile pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest clean
+.PHONY: help demo test lint types pytest kernels clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -56,6 +58,16 @@ types: .venv-test/.stamp
 
 pytest: .venv-test/.stamp
 	$(TEST) -m pytest -m "not slow" --durations=15 $(PYTEST_ARGS)
+
+# The check comes before the prerequisite: a machine without nvcc is told so at once.
+kernels:
+	@command -v $(NVCC) >/dev/null || { \
+		echo "make kernels: no nvcc; install the CUDA toolkit 13.0, or set NDP_NVCC" >&2; exit 3; }
+	@command -v cmake >/dev/null || { echo "make kernels: no CMake; apt install cmake" >&2; exit 3; }
+	@$(MAKE) --no-print-directory .venv-test/.stamp
+	cmake -S kernels -B build/kernels -DCMAKE_CUDA_COMPILER=$(NVCC)
+	cmake --build build/kernels --parallel
+	NDP_NVCC=$(NVCC) $(TEST) -m ndp_edge.bench.kernel_resources --check
 
 clean:
 	rm -rf .venv-demo .venv-test $(BUNDLE) build dist *.egg-info

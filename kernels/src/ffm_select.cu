@@ -34,8 +34,10 @@ __global__ __launch_bounds__(kSelectThreads) void ffm_select(const T* logits, co
     const float x4 = to_float(l4.at[i]), x2 = to_float(l2.at[i]), xf = to_float(lf.at[i]);
     const float top = fmaxf(fmaxf(x4, x2), xf);
     const float e4 = expf(x4 - top), e2 = expf(x2 - top), ef = expf(xf - top);
-    const float sum = e4 * to_float(r4.at[i]) + e2 * to_float(r2.at[i]) + ef * to_float(f.at[i]);
-    out.at[i] = from_float<T>(sum / (e4 + e2 + ef));
+    // Weights first: they are at most 1, so that no sum leaves the range of its branches.
+    const float whole = 1.0f / (e4 + e2 + ef);
+    out.at[i] = from_float<T>(e4 * whole * to_float(r4.at[i]) + e2 * whole * to_float(r2.at[i]) +
+                              ef * whole * to_float(f.at[i]));
   }
   store_run(selected + at, out);
 }

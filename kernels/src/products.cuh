@@ -193,9 +193,18 @@ struct Blend<float> {
                                       const float* values) {
     const int tall = threadIdx.x / 16, wide = threadIdx.x % 16;
     const int group = threadIdx.x / 128, q = threadIdx.x / 32 % 4;
-    outer<kRows>(acc2, weights2 + tall * 8 * kLeading, kLeading, values + wide * 4, kLeading, 1);
-    outer<kGroup>(acc4, weights4 + (group * kGroup + tall % 2 * 8) * kLeading4, kLeading4,
+    // As in Dots: short sums of their own first. One after the other, so that one is in registers.
+    {
+      float part[8][4] = {};
+      outer<kRows>(part, weights2 + tall * 8 * kLeading, kLeading, values + wide * 4, kLeading, 1);
+      for (int i = 0; i < 8; ++i)
+        for (int j = 0; j < 4; ++j) acc2[i][j] += part[i][j];
+    }
+    float part[8][4] = {};
+    outer<kGroup>(part, weights4 + (group * kGroup + tall % 2 * 8) * kLeading4, kLeading4,
                   values + q * kGroup * kLeading + wide * 4, kLeading, 1);
+    for (int i = 0; i < 8; ++i)
+      for (int j = 0; j < 4; ++j) acc4[i][j] += part[i][j];
   }
 
   __device__ __forceinline__ void store(int group, float* to2, float* to4) const {
