@@ -42,6 +42,7 @@ def judge(
     *,
     n_good: int | None = None,
     n_defective: int | None = None,
+    name: str = "int8",
 ) -> Verdict:
     """Compare two `metrics.summary` dicts of the same images at the same (frozen) threshold.
 
@@ -55,26 +56,29 @@ def judge(
         max_drop: at least 0.
         n_good, n_defective: how many images are behind the rates; None: the rate itself must
             stay within `max_drop`.
+        name: the precision of `int8` as rows and sentences call it; "fp16" is judged likewise.
 
     Raises:
         InputError: `max_drop` is negative or not a number, or no metric exists at all.
     """
     if not max_drop >= 0 or math.isinf(max_drop):
         raise InputError(f"max drop {max_drop}: wanted a number of at least 0, such as 0.005")
-    rows = [_row(key, fp32.get(key), int8.get(key), max_drop, sign=1) for key in AREAS]
+    rows = [_row(name, key, fp32.get(key), int8.get(key), max_drop, sign=1) for key in AREAS]
     for key, count in zip(RATES, (n_good, n_defective), strict=True):
         limit = max(max_drop, 1 / count) if count else max_drop
-        rows.append(_row(key, fp32.get(key), int8.get(key), limit, sign=-1))
+        rows.append(_row(name, key, fp32.get(key), int8.get(key), limit, sign=-1))
     judged = [row for row in rows if row["passed"] is not None]
     if not judged:
         raise InputError("the gate has nothing to compare: neither model has a single metric")
     failed = [row for row in judged if not row["passed"]]
-    return Verdict(not failed, rows, _reason(rows, failed))
+    return Verdict(not failed, rows, _reason(name, rows, failed))
 
 
-def _row(key: str, before: Any, after: Any, limit: float, *, sign: int) -> dict[str, Any]:
+def _row(
+    name: str, key: str, before: Any, after: Any, limit: float, *, sign: int
+) -> dict[str, Any]:
     """One metric's line. A number that turned into None or NaN has failed."""
-    row: dict[str, Any] = {"metric": key, "fp32": before, "int8": after}
+    row: dict[str, Any] = {"metric": key, "fp32": before, name: after}
     if before is None and after is None:
         return {**row, "worse": None, "limit": limit, "passed": None}
     known = all(v is not None and math.isfinite(v) for v in (before, after))
@@ -83,19 +87,19 @@ def _row(key: str, before: Any, after: Any, limit: float, *, sign: int) -> dict[
     return {**row, "worse": worse, "limit": limit, "passed": passed}
 
 
-def _reason(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
+def _reason(name: str, rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
     if failed:
-        return "; ".join(_complaint(row) for row in failed)
+        return "; ".join(_complaint(name, row) for row in failed)
     judged = [row["metric"] for row in rows if row["passed"] is not None]
     absent = [row["metric"] for row in rows if row["passed"] is None]
-    text = f"INT8 is within its limits: {', '.join(judged)}"
+    text = f"{name.upper()} is within its limits: {', '.join(judged)}"
     if absent:
         text += f"; not judged, because these images cannot tell it: {', '.join(absent)}"
     return text
 
 
-def _complaint(row: dict[str, Any]) -> str:
+def _complaint(name: str, row: dict[str, Any]) -> str:
     if row["worse"] is None:
-        return f"{row['metric']} is {row['int8']} in INT8 and {row['fp32']} in FP32"
+        return f"{row['metric']} is {row[name]} in {name.upper()} and {row['fp32']} in FP32"
     way = "drops" if row["metric"] in AREAS else "rises"
     return f"{row['metric']} {way} by {row['worse']:.4f}, more than {row['limit']:.4f}"

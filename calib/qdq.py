@@ -20,6 +20,7 @@ from ndp_edge.calib.graph import quantisable, scale_groups
 from ndp_edge.calib.ranges import Ranges
 from ndp_edge.engines.unsigned import UNSIGNED_KEY
 from ndp_edge.errors import InputError
+from ndp_edge.export.functions import DOMAIN
 
 LIMIT = 127
 """Largest magnitude of an int8 code; -128 is never used, so that the range is symmetric."""
@@ -80,7 +81,8 @@ def _rewire(
     """Insert the pairs right after what makes each tensor, and let every consumer read them.
 
     Every consumer: were one to read the float tensor beside, the convolution before it would
-    have to write both.
+    have to write both. A plugin (RBFRM or FFMSelect left whole) reads it all the same: a pair is
+    never fused into a plugin, so that it would run as a kernel of its own and only lose bits.
     """
     graph = model.graph
     weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -93,7 +95,7 @@ def _rewire(
     done: set[str] = set()
     for node in list(graph.node):
         for i, name in enumerate(node.input):
-            if name in scales:
+            if name in scales and node.domain != DOMAIN:
                 node.input[i] = f"{name}.dequantised"
         if node.output[0] in chosen:
             name, per_channel = node.input[1], node.op_type == "Conv"

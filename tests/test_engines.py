@@ -196,8 +196,10 @@ def test_wrong_files_are_refused(backend: str, models: dict[str, Path], tmp_path
         open_engine(backend, models["int8"], precision="fp32")
     with pytest.raises(InputError, match="holds an fp32 model"):
         open_engine(backend, models["fp32"], precision="int8")
-    with pytest.raises(InputError, match="precision 'fp16'"):
+    with pytest.raises(InputError, match="holds an fp32 model, but fp16"):
         open_engine(backend, models["fp32"], precision="fp16")
+    with pytest.raises(InputError, match="precision 'fp64'"):
+        open_engine(backend, models["fp32"], precision="fp64")
     with pytest.raises(InputError, match="no model at"):
         open_engine(backend, tmp_path / "none.onnx", precision="fp32")
     junk = tmp_path / "junk.onnx"
