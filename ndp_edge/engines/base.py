@@ -25,8 +25,8 @@ class Engine(ABC):
     one thread at a time. Leave the `with` block (or call `close`) to free its memory.
 
     Attributes:
-        name: the backend, "openvino" or "onnxruntime".
-        precision: "fp32" or "int8".
+        name: the backend, such as "openvino" or "tensorrt".
+        precision: "fp32", "fp16" or "int8".
         size: (height, width) in pixels of the images it takes.
     """
 
@@ -145,8 +145,8 @@ def read_model(path: Path, precision: str) -> onnx.ModelProto:
     Raises:
         InputError: no such file, not an ONNX model of ours, or of another precision.
     """
-    if precision not in ("fp32", "int8"):
-        raise InputError(f"precision {precision!r}: backends on a CPU run fp32 and int8")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise InputError(f"precision {precision!r}: there are fp32, fp16 and int8")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -155,8 +155,9 @@ def read_model(path: Path, precision: str) -> onnx.ModelProto:
     except Exception as error:  # protobuf and the checker have no common base
         raise InputError(f"{path} is not an ONNX model; export or build it again") from error
     quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    if quantised != (precision == "int8"):
-        found = "int8" if quantised else "fp32"
+    half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
+    found = "int8" if quantised else "fp16" if half else "fp32"
+    if found != precision:
         raise InputError(f"{path.name} holds an {found} model, but {precision} was asked for")
     return model
 
