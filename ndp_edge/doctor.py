@@ -1,24 +1,22 @@
 """`python -m ndp_edge.doctor`: what this machine has, and which engine `auto` would take.
 
-Reads versions from the packages' metadata and asks the driver through nvidia-smi; nothing
-heavy is imported, and nothing that is missing or broken ends it.
+Reads versions from the packages' metadata and asks drivers in other processes; nothing heavy is
+imported, and nothing that is missing or broken ends it.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
-from ndp_edge import __version__
+from ndp_edge import __version__, finding
 from ndp_edge.console import add_json_option, emit_json, run_verb, text_stream
+from ndp_edge.doctor_nvidia import TENSORRT, nvidia
+from ndp_edge.finding import Finding
 
 FLAGS = {
     "avx2": "AVX2",
@@ -43,29 +41,17 @@ PACKAGES = {
     ),
     "torch": ("torch", "'ndp-edge[train]'   (training and export only)"),
     "tensorrt": (
-        "tensorrt tensorrt-cu12 tensorrt-cu13",
+        TENSORRT,
         "'ndp-edge[tensorrt]'   (needs an NVIDIA GPU; on a Jetson JetPack brings it)",
     ),
     "tensorrt-rtx": (
         "tensorrt-rtx-cu13-bindings tensorrt-rtx-cu12-bindings tensorrt-rtx tensorrt_rtx",
         "'ndp-edge[rtx]'   (x86-64)",
     ),
-    "pycuda": ("pycuda", "pycuda   (needs nvcc)"),
-    "cuda-python": ("cuda-python cuda-bindings", "cuda-python"),
+    "cuda-python": ("cuda-python cuda-bindings", "'ndp-edge[cuda]'"),
+    "pycuda": ("pycuda", "'ndp-edge[pycuda]'   (compiled there: needs nvcc)"),
 }
 """What it is called here -> (names of distributions that bring it, what pip installs)."""
-
-QUICK = 10
-"""Seconds after which a tool that does not answer counts as broken."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what, whether it is there, and its version or how to get it."""
-
-    name: str
-    found: bool
-    detail: str
 
 
 def machine() -> list[Finding]:
@@ -83,16 +69,9 @@ def machine() -> list[Finding]:
     ]
 
 
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-
-
 def _field(path: str, *names: str) -> str:
     """The value behind the first of `names` in a file of "name : value" lines."""
-    for line in _lines(path):
+    for line in finding.lines(path):
         name, _, value = line.replace("=", ":", 1).partition(":")
         if name.strip() in names and value.strip():
             return value.strip().strip('"')
@@ -101,7 +80,7 @@ def _field(path: str, *names: str) -> str:
 
 def cpu_model() -> str:
     """The processor's name; a Jetson gives its board instead."""
-    board = "".join(_lines("/proc/device-tree/model")).strip("\0 ")
+    board = "".join(finding.lines("/proc/device-tree/model")).strip("\0 ")
     return _field("/proc/cpuinfo", "model name", "Model") or board or platform.processor() or "?"
 
 
@@ -128,17 +107,10 @@ def packages() -> list[Finding]:
     """Python packages by their metadata, none of them imported."""
     found = []
     for name, (distributions, install) in PACKAGES.items():
-        version = next(filter(None, map(_version, distributions.split())), None)
+        version = finding.first_version(distributions)
         detail = version or f"missing: install with pip install {install}"
         found.append(Finding(name, version is not None, detail))
     return found
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 _ASK_OPENVINO = """
@@ -152,42 +124,12 @@ print(*named, sep="; ")
 def openvino_devices() -> Finding:
     """OpenVINO's devices, asked in another process: a broken driver there cannot end us."""
     name = "openvino devices"
-    if _version("openvino") is None:
+    if finding.version("openvino") is None:
         return Finding(name, False, "no openvino")
-    answer = _ask([sys.executable, "-c", _ASK_OPENVINO], seconds=6 * QUICK)
+    answer = finding.ask([sys.executable, "-c", _ASK_OPENVINO], seconds=6 * finding.QUICK)
     return Finding(
         name, bool(answer), answer or "none, or openvino does not start: pip install -U openvino"
     )
-
-
-def _ask(command: list[str], seconds: int = QUICK) -> str:
-    """The first words of a command's output; empty when it is missing, fails or hangs."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return ""
-    return done.stdout.strip()
-
-
-def nvidia() -> list[Finding]:
-    """Driver, GPUs and compiler."""
-    query = "--query-gpu=name,driver_version,memory.total,compute_cap"
-    gpus = "; ".join(_ask(["nvidia-smi", query, "--format=csv,noheader"]).splitlines())
-    if gpus:
-        gpu = Finding("nvidia gpu", True, f"{gpus} (name, driver, memory, SM)")
-    elif _lines("/etc/nv_tegra_release"):
-        gpu = Finding("nvidia gpu", True, " ".join(_lines("/etc/nv_tegra_release"))[:80])
-    else:
-        gpu = Finding("nvidia gpu", False, "missing: no driver answers (NVIDIA's driver, not pip)")
-    compiler = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-    release = (
-        [line for line in _ask([compiler, "--version"]).splitlines() if "release" in line]
-        if compiler
-        else []
-    )
-    nvcc = release[0].rpartition("release ")[2] if release else ""
-    detail = f"{nvcc} ({compiler})" if nvcc else "missing: install the CUDA toolkit (kernels only)"
-    return [gpu, Finding("nvcc", bool(nvcc), detail)]
 
 
 def auto_engine() -> Finding:

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from ndp_edge import doctor, engines
+from ndp_edge import doctor, doctor_nvidia, engines, finding
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking OpenVINO for its devices starts a process that takes seconds."""
-    there = doctor.Finding("openvino devices", True, "CPU")
+    there = finding.Finding("openvino devices", True, "CPU")
     monkeypatch.setattr(doctor, "openvino_devices", lambda: there)
 
 
 def test_the_table_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main([]) == 0
     text = capsys.readouterr().out
-    names = [*doctor.PACKAGES, "python", "cpu", "memory", "nvidia gpu", "nvcc", "engine auto"]
-    for name in names:
+    nvidia = ["nvidia driver", "nvidia gpu", "nvcc", "tensorrt headers", "tensorrt plugin"]
+    for name in [*doctor.PACKAGES, *nvidia, "python", "cpu", "memory", "engine auto"]:
         assert any(line[2:].startswith(name) for line in text.splitlines()), name
 
 
@@ -35,6 +35,7 @@ def test_json_says_the_same(tmp_path: Path) -> None:
     packages = {entry["name"]: entry for entry in found["packages"]}
     assert packages["numpy"]["found"]
     assert packages["numpy"]["detail"].split(".")[0].isdigit()
+    assert {"tensorrt", "tensorrt-rtx", "pycuda", "cuda-python", "openvino"} <= set(packages)
     for entry in packages.values():
         assert entry["found"] != entry["detail"].startswith("missing: install with pip install")
 
@@ -42,10 +43,11 @@ def test_json_says_the_same(tmp_path: Path) -> None:
 def test_a_machine_with_nothing_is_no_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda _name: None)
-    monkeypatch.setattr(doctor, "_lines", lambda _path: [])
+    monkeypatch.setattr(finding, "version", lambda _name: None)
+    monkeypatch.setattr(finding, "lines", lambda _path: [])
     monkeypatch.setattr(engines, "available", lambda: dict.fromkeys(engines.BACKENDS))
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("NDP_NVCC", "/nonexistent/nvcc")
     assert doctor.main([]) == 0
     text = capsys.readouterr().out
     assert "- openvino " in text
@@ -66,31 +68,17 @@ def test_broken_engines_are_told_not_thrown(
 
 def test_a_tool_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*_arguments: object, **_options: object) -> None:
-        raise subprocess.TimeoutExpired("nvidia-smi", 10)
+        raise subprocess.TimeoutExpired("python", 10)
 
     monkeypatch.setattr("subprocess.run", hang)
-    monkeypatch.setattr(doctor, "_lines", lambda _path: [])
-    assert [finding.found for finding in doctor.nvidia()] == [False, False]
-
-
-def test_an_nvidia_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'NVIDIA H200, 580.1, 143771 MiB, 9.0'\n")
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n")
-    for tool in (smi, nvcc):
-        tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    gpu, compiler = doctor.nvidia()
-    assert gpu.found
-    assert "H200" in gpu.detail
-    assert compiler.detail.startswith("13.0")
+    monkeypatch.setattr(finding, "lines", lambda _path: [])
+    assert not any(one.found for one in doctor_nvidia.nvidia())
 
 
 def test_processor_flags_of_both_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_lines", lambda _path: ["Features\t: fp asimd asimddp", ""])
+    monkeypatch.setattr(finding, "lines", lambda _path: ["Features\t: fp asimd asimddp", ""])
     assert {"asimd", "asimddp"} <= doctor.cpu_flags()
-    monkeypatch.setattr(doctor, "_lines", lambda _path: ["flags\t\t: fpu avx2 avx512_vnni"])
+    monkeypatch.setattr(finding, "lines", lambda _path: ["flags\t\t: fpu avx2 avx512_vnni"])
     assert {"avx2", "avx512_vnni"} <= doctor.cpu_flags()
 
 
