@@ -10,100 +10,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ndp_edge import build_inputs, build_report
+from ndp_edge import build_card, build_inputs, build_report, build_trt
 from ndp_edge.build_batches import parse_batches, try_batches
 from ndp_edge.build_inputs import Judged, Net
-from ndp_edge.build_measure import judge, measure, speed_up
+from ndp_edge.build_measure import judge, low_precision, measure, speed_up
+from ndp_edge.build_options import RTX, TRT, check_options, parser
 from ndp_edge.build_work import Clock, Work
-from ndp_edge.bundle import BundleWriter, refuse_existing
-from ndp_edge.console import add_json_option, emit_json, info, run_verb, text_stream
+from ndp_edge.bundle import BundleWriter
+from ndp_edge.console import emit_json, info, run_verb, text_stream
 from ndp_edge.data.folder import load_images
 from ndp_edge.data.splits import Splits
-from ndp_edge.engines import choose
-from ndp_edge.errors import GateError, InputError
+from ndp_edge.engines.tensorrt_rtx import parse_targets
+from ndp_edge.errors import GateError
 from ndp_edge.golden import Golden, engine_key, write_golden
 from ndp_edge.threshold import DEFAULT_RATE, choose_rate
 from ndp_edge.types import Layer
-
-PRECISIONS = ("int8", "fp32", "fp16", "auto")
-ENGINES = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
-METHODS = ("minmax", "entropy", "percentile")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line of DESIGN section 8."""
-    p = argparse.ArgumentParser(prog="python -m ndp_edge.build", description=__doc__)
-    p.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="F",
-        help="training run, safetensors or exported ONNX; default: the shipped net",
-    )
-    p.add_argument(
-        "--data",
-        type=Path,
-        metavar="ROOT",
-        help="MVTec-style folder; default: the built-in surface",
-    )
-    group = p.add_mutually_exclusive_group()
-    for name, text in {
-        "int8": "INT8, behind the gate: exit 1 when it falls short",
-        "fp32": "FP32 only",
-        "fp16": "for backends that compute in FP16",
-        "auto": "the default: the fastest precision that passes the gate",
-    }.items():
-        group.add_argument(
-            f"--{name}", dest="precision", action="store_const", const=name, help=text
-        )
-    p.add_argument("--engine", default="auto", choices=ENGINES)
-    p.add_argument("--calib-method", default="minmax", choices=METHODS)
-    p.add_argument(
-        "--calib-images", type=int, metavar="N", help="default: the whole calibration split"
-    )
-    p.add_argument("--max-drop", type=float, default=0.005, help="of any metric, INT8 against FP32")
-    p.add_argument(
-        "--target-false-reject",
-        type=float,
-        metavar="RATE",
-        help="default: 0.01, or the smallest that the good images carry",
-    )
-    p.add_argument(
-        "--batch",
-        default="1",
-        metavar="1,8",
-        help="batch sizes to prove and time; batch 1 always is",
-    )
-    p.add_argument("--target", metavar="sm86,sm89", help="cards to build for (tensorrt-rtx only)")
-    p.add_argument("--seed", type=int, help="of the split and calibration; default: the net's own")
-    p.add_argument("--out", type=Path, default=Path("bundle"), metavar="DIR")
-    p.add_argument("--force", action="store_true", help="replace an earlier bundle at --out")
-    add_json_option(p)
-    p.set_defaults(precision="auto")
-    return p
-
-
-def check_options(args: argparse.Namespace) -> tuple[str, str]:
-    """(backend, why it was taken); everything that can be refused before any work is.
-
-    Raises:
-        InputError: options that make no sense, or --out is taken.
-        MachineError: the backend is not installed.
-    """
-    if not 0 <= args.max_drop < 1:
-        raise InputError(f"--max-drop {args.max_drop} must lie in [0, 1)")
-    if args.target_false_reject is not None and not 0 < args.target_false_reject < 1:
-        raise InputError(f"--target-false-reject {args.target_false_reject} must lie in (0, 1)")
-    parse_batches(args.batch)
-    refuse_existing(args.out.resolve(), force=args.force)
-    backend, why = choose(args.engine)
-    if args.target is not None and backend != "tensorrt-rtx":
-        raise InputError(f"--target: {backend} builds for this machine; only tensorrt-rtx has it")
-    if args.precision == "fp16":
-        raise InputError(
-            f"--fp16: {backend} on a CPU computes FP16 nets in FP32, so that nothing is gained; "
-            "take --int8 or --fp32"
-        )
-    return backend, why
 
 
 def prepare(args: argparse.Namespace, writer: BundleWriter) -> tuple[Net, str, Splits, float]:
@@ -131,63 +52,97 @@ def quantise(args: argparse.Namespace, net: Net, splits: Splits, out: Path) -> d
     return {**done, "hashes": sorted({splits.hashes[s.name] for s in samples})}
 
 
-def pick_precision(asked: str, gate: dict[str, Any], faster: float | None) -> tuple[str, list[str]]:
-    """The precision to emit, and what to tell about the choice."""
-    if faster is None:
+def make_models(
+    args: argparse.Namespace, net: Net, splits: Splits, writer: BundleWriter
+) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Precision -> ONNX, FP32's and the lower one asked for; and how that was calibrated."""
+    models = {"fp32": net.model}
+    calibration: dict[str, Any] = {}
+    if args.precision == "fp16":
+        models["fp16"] = writer.path("model.fp16.onnx")
+        build_trt.write_fp16(net.model, models["fp16"])
+    elif args.precision != "fp32":
+        models["int8"] = writer.path("model.int8.onnx")
+        calibration = quantise(args, net, splits, models["int8"])
+    return models, calibration
+
+
+def pick_precision(
+    asked: str, gate: dict[str, Any], low: str | None, faster: float | None
+) -> tuple[str, list[str]]:
+    """The precision to emit, and what to tell about the choice.
+
+    Args:
+        asked: of the options; "auto" takes what is faster and passes.
+        gate: the verdict on `low`.
+        low: the precision below FP32 that was measured, if any.
+        faster: how many times FP32's speed it has; None where that was not measured.
+    """
+    if low is None:
         return "fp32", []
-    slow = [f"INT8 is not worth it here: {faster:.2f} x FP32"] if faster <= 1 else []
-    if asked == "int8":
-        return "int8", slow
+    name = low.upper()
+    slow = faster is not None and faster <= 1
+    told = [f"{name} is not worth it here: {faster:.2f} x FP32"] if slow else []
+    if asked == low:
+        return low, told
     if not gate["passed"]:
-        return "fp32", [f"INT8 did not pass the gate, so the bundle is FP32: {gate['reason']}"]
-    return ("fp32", slow) if slow else ("int8", [])
+        return "fp32", [f"{name} did not pass the gate, so the bundle is FP32: {gate['reason']}"]
+    return ("fp32", told) if slow else (low, [])
 
 
 def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why: str) -> Work:
     """All the work; leaves the models in the writer and commits nothing."""
-    clock = Clock()
+    clock, batches = Clock(), parse_batches(args.batch)
     net, data, splits, rate = prepare(args, writer)
     judged = build_inputs.judged_images(splits, net.config.image_size)
     clock.lap("prepare")
-    models = {"fp32": net.model}
-    calibration: dict[str, Any] = {}
-    if args.precision != "fp32":
-        models["int8"] = writer.path("model.int8.onnx")
-        calibration = quantise(args, net, splits, models["int8"])
-        clock.lap("calibrate")
-    info(f"measuring {' and '.join(models)} with {backend} ({why})")
-    measured = measure(backend, models, splits, judged, rate)
-    gate = judge(measured, judged, args.max_drop)
-    emitted, notes = pick_precision(args.precision, gate, speed_up(measured))
+    models, calibration = make_models(args, net, splits, writer)
+    clock.lap("calibrate")
+    judge_on = build_trt.judge_backend(backend, args.precision)
+    runnable, built, notes = models, list[build_trt.BuiltEngine](), list[str]()
+    if backend == TRT:
+        built, notes = build_card.on_card(
+            writer.path,
+            build_trt.Models.of(models),
+            models,
+            batches=batches,
+            variant=args.variant,
+        )
+        runnable = {engine.sidecar.precision: writer.path(engine.file) for engine in built}
+        clock.lap("build")
+    info(f"measuring {' and '.join(models)} with {judge_on} ({why})")
+    measured = measure(judge_on, runnable, splits, judged, rate)
+    gate, low = judge(measured, judged, args.max_drop), low_precision(measured)
+    faster = speed_up(measured) if judge_on == backend else None
+    emitted, told = pick_precision(args.precision, gate, low, faster)
+    notes += told
     notes += build_report.notes(net, judged, rate, DEFAULT_RATE, args.target_false_reject)
     notes += build_report.outlier_notes(measured, splits, emitted)
-    batches = try_batches(
-        backend,
-        models[emitted],
+    tried = try_batches(
+        judge_on,
+        runnable[emitted],
         emitted,
         judged.images,
         measured.answers[emitted].scores,
-        batches=parse_batches(args.batch),
-        tolerance=measured.tolerances[engine_key(backend, emitted)]["max_abs"],
+        batches=batches,
+        tolerance=measured.tolerances[engine_key(judge_on, emitted)]["max_abs"],
     )
-    layers = look_inside(backend, models[emitted], judged, emitted)
     clock.lap("measure")
+    if backend == RTX and (gate["passed"] or emitted != args.precision):
+        built = build_trt.cross_build(
+            writer.path,
+            build_trt.Models.of(models),
+            emitted,
+            targets=parse_targets(args.target),
+            batches=batches,
+        )
+        clock.lap("build")
+    notes += build_trt.notes(built, judge_on if judge_on != backend else None)
+    layers = look_inside(judge_on, runnable[emitted], judged, emitted)
     return Work(
-        net,
-        data,
-        splits,
-        judged,
-        backend,
-        why,
-        calibration,
-        measured,
-        gate,
-        emitted,
-        notes,
-        layers,
-        batches,
-        clock.seconds,
-    )
+        net, data, splits, judged, judge_on, why, calibration, measured, gate, emitted, notes,
+        layers, tried, clock.seconds, built,
+    )  # fmt: skip
 
 
 def look_inside(backend: str, model: Path, judged: Judged, precision: str) -> list[Layer]:
@@ -200,10 +155,17 @@ def look_inside(backend: str, model: Path, judged: Judged, precision: str) -> li
 
 
 def keep(work: Work, writer: BundleWriter, *, force: bool) -> Path:
-    """Golden file, report and manifest into the bundle; commit it. INT8 stays only if emitted."""
+    """Golden file, report and manifest into the bundle; commit it.
+
+    What is below FP32 stays only if it was emitted.
+    """
     precisions = ["fp32"] if work.emitted == "fp32" else ["fp32", work.emitted]
-    if "int8" not in precisions:
-        writer.path("model.int8.onnx").unlink(missing_ok=True)
+    for precision, file in build_report.FILES.items():
+        if precision not in precisions:
+            writer.path(file).unlink(missing_ok=True)
+    for engine in work.built:
+        if engine.sidecar.precision not in precisions:
+            build_trt.remove(writer.path, engine)
     keys = [engine_key(work.backend, p) for p in precisions]
     maps = {key: work.measured.golden.maps[key] for key in keys}
     write_golden(writer.path("golden.npz"), Golden(work.measured.golden.images, maps))
@@ -222,14 +184,18 @@ def build(args: argparse.Namespace) -> int:
     """Build as asked.
 
     Raises:
-        GateError: INT8 was asked for and lost too much; no bundle, the report is kept.
+        GateError: INT8 (or FP16) was asked for and lost too much; no bundle, the report is kept.
     """
+    if args.rebuild is not None:
+        from ndp_edge.build_rebuild import rebuild
+
+        return rebuild(args)
     began = time.monotonic()
     backend, why = check_options(args)
     out = args.out.resolve()
     with BundleWriter(out) as writer:
         work = run_build(args, writer, backend, why)
-        failed = args.precision == "int8" and not work.gate["passed"]
+        failed = args.precision in ("int8", "fp16") and not work.gate["passed"]
         if not failed:
             keep(work, writer, force=args.force)
     where = keep_report(work, out) if failed else out
@@ -240,7 +206,8 @@ def build(args: argparse.Namespace) -> int:
     print(f"report: {where / 'report.html'}", file=stream)
     emit_json(args.json, build_report.report(work))
     if failed:
-        raise GateError(f"INT8 did not pass, no bundle was written: {work.gate['reason']}")
+        name = args.precision.upper()
+        raise GateError(f"{name} did not pass, no bundle was written: {work.gate['reason']}")
     print(
         f"bundle: {out} ({backend} {work.emitted}, {time.monotonic() - began:.0f} s)", file=stream
     )

@@ -111,22 +111,29 @@ def _accuracy(answers: Answers, judged: Judged, threshold: float) -> dict[str, A
     return {key: found[key] for key in REPORT_KEYS}
 
 
+def low_precision(measured: Measured) -> str | None:
+    """The precision that stands against FP32: "int8" or "fp16"; None where FP32 is alone."""
+    return next((precision for precision in measured.frozen if precision != "fp32"), None)
+
+
 def judge(measured: Measured, judged: Judged, max_drop: float) -> dict[str, Any]:
     """The gate's verdict as a dict: passed, reason, rows, max_drop, threshold.
 
-    Without an INT8 engine there is nothing to compare: passed, and the reason says so.
+    Without a lower precision there is nothing to compare: passed, and the reason says so.
     """
-    if "int8" not in measured.frozen:
+    low = low_precision(measured)
+    if low is None:
         reason = "FP32 only: no lower precision to compare"
         return {"passed": True, "reason": reason, "rows": [], "max_drop": max_drop}
     from ndp_edge.calib.gate import judge as compare
 
     verdict = compare(
         measured.frozen["fp32"],
-        measured.frozen["int8"],
+        measured.frozen[low],
         max_drop,
         n_good=int(np.sum(judged.labels == 0)) or None,
         n_defective=int(np.sum(judged.labels == 1)) or None,
+        name=low,
     )
     return {
         "passed": bool(verdict.passed),
@@ -138,7 +145,8 @@ def judge(measured: Measured, judged: Judged, max_drop: float) -> dict[str, Any]
 
 
 def speed_up(measured: Measured) -> float | None:
-    """Median FP32 time over median INT8 time, both from the same pass."""
-    if "int8" not in measured.answers:
+    """Median FP32 time over the lower precision's median, both from the same pass."""
+    low = low_precision(measured)
+    if low is None:
         return None
-    return float(np.median(measured.answers["fp32"].ms) / np.median(measured.answers["int8"].ms))
+    return float(np.median(measured.answers["fp32"].ms) / np.median(measured.answers[low].ms))

@@ -12,14 +12,17 @@ import numpy as np
 import ndp_edge
 from ndp_edge.build_inputs import Judged, Net
 from ndp_edge.build_measure import Measured, speed_up
+from ndp_edge.build_trt import entry
 from ndp_edge.build_work import Work
 from ndp_edge.console import plain, table
 from ndp_edge.data.splits import PARTS, Splits
+from ndp_edge.engines.trt_report import say_convolutions
 from ndp_edge.golden import engine_key
 from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
 from ndp_edge.threshold import far_out
 
-FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+ENGINE_KEYS = ("backend", "precision")
 GOOD_SHOWN, BAD_SHOWN = 4, 8
 
 
@@ -73,15 +76,19 @@ def summary_table(work: Work) -> str:
         rows.append([f"{label}, own threshold", *cells])
     share = _int8_share(work)
     rows.append(["threshold, own", *(_figure(measured.thresholds[n].value) for n in names)])
-    rows.append(["ms p50", *(f"{measured.metrics[n]['latency_ms']['p50']:.2f}" for n in names)])
+    where = f", {work.judged_on} here" if work.judged_on else ""
+    times = (f"{measured.metrics[n]['latency_ms']['p50']:.2f}" for n in names)
+    rows.append([f"ms p50{where}", *times])
     faster = speed_up(measured)
-    if faster is not None:
+    if faster is not None and not work.judged_on:
         rows.append(["speed", "1.00 x", f"{faster:.2f} x"])
     for told in work.batches:
         figures = [f"{told['ms_per_image']:.2f}" if n == work.emitted else "" for n in names]
         rows.append([f"ms per picture, batch {told['batch']}", *figures])
     if share is not None:
         rows.append(["convolution time in int8", "", f"{100 * share:.1f} %"])
+    for built in work.built:
+        rows.append([built.file, *("" for _ in names[1:]), say_convolutions(built.layers)])
     verdict = "passed" if work.gate["passed"] else "FAILED"
     return f"{table(rows)}\ngate: {verdict} - {work.gate['reason']}"
 
@@ -92,7 +99,7 @@ def report(work: Work) -> dict[str, Any]:
     shipped = work.emitted
     return {
         **measured.metrics[shipped],
-        "title": f"{net.config.preset} on {work.data}: {work.backend} {shipped}",
+        "title": f"{net.config.preset} on {work.data}: {work.runs_on} {shipped}",
         "created": _now(),
         "version": ndp_edge.__version__,
         "metrics": measured.metrics,
@@ -106,10 +113,17 @@ def report(work: Work) -> dict[str, Any]:
         "model": _model(net),
         "versions": measured.described[shipped].get("versions", {}),
         "engine_choice": work.why,
+        "judged_on": work.judged_on,
+        "engines": _engines(work),
         "batches": work.batches,
         "seconds": work.seconds,
         "notes": work.notes,
     }
+
+
+def _engines(work: Work) -> list[dict[str, Any]]:
+    """Each engine for a card, with every layer and what it runs in."""
+    return [entry(built, work.judged_on) | {"layers": built.sidecar.layers} for built in work.built]
 
 
 def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
@@ -128,12 +142,8 @@ def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
             "resize": "area, square pictures only",
         },
         "output": {"map": "float32 [N, H, W]", "postprocess": "median 5x5, maximum"},
-        "engines": [
-            {"backend": backend, "precision": p, "file": FILES[p], "batch": "any"}
-            | {k: v for k, v in measured.described[p].items() if k not in ("backend", "precision")}
-            for p in precisions
-        ],
-        "default": {"backend": backend, "precision": work.emitted},
+        "engines": _manifest_engines(work, precisions),
+        "default": {"backend": work.runs_on, "precision": work.emitted},
         "threshold": asdict(measured.thresholds[work.emitted]) | {"precision": work.emitted},
         "calibration": work.calibration,
         "splits": _splits(work, hashes=True),
@@ -149,6 +159,17 @@ def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
     }
     result: dict[str, Any] = plain(content)
     return result
+
+
+def _manifest_engines(work: Work, precisions: list[str]) -> list[dict[str, Any]]:
+    """The measured engines, and those for cards elsewhere behind them."""
+    told: list[dict[str, Any]] = []
+    plans = {b.sidecar.precision: entry(b, None) for b in work.built if not work.judged_on}
+    for p in precisions:
+        facts = {k: v for k, v in work.measured.described[p].items() if k not in ENGINE_KEYS}
+        line = {"backend": work.backend, "precision": p, "file": FILES[p], "batch": "any"}
+        told.append({**line, **plans.get(p, {}), **facts})
+    return told + [entry(built, work.judged_on) for built in work.built if work.judged_on]
 
 
 def write(work: Work, html_path: Path, json_path: Path) -> None:
@@ -184,7 +205,8 @@ def _pictures(work: Work) -> Pictures:
         )
         for p in ordered
     }
-    return Pictures(samples, evidence, work.layers)
+    engines = {b.file: b.layers for b in work.built if b.sidecar.precision == shipped}
+    return Pictures(samples, evidence, work.layers, engines)
 
 
 def _shown(judged: Judged) -> list[int]:
@@ -201,7 +223,10 @@ def _shown(judged: Judged) -> list[int]:
 
 
 def _int8_share(work: Work) -> float | None:
-    """Share of the convolutions' time that runs in int8 kernels, as executed; None if unknown."""
+    """Share of the convolutions' time that runs in int8 kernels, as executed; None if unknown.
+
+    That of the measured engine; of engines for cards, `_engines` counts the convolutions.
+    """
     if work.emitted != "int8" or not work.layers:
         return None
     from ndp_edge.engines.executed import int8_share

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ndp_edge.build_inputs import Judged, Net
 from ndp_edge.build_measure import Measured
+from ndp_edge.build_trt import BuiltEngine
 from ndp_edge.data.splits import Splits
 from ndp_edge.types import Layer
 
@@ -19,7 +20,7 @@ class Work:
     Attributes:
         net, data: the graph, and the name of the photographs' folder.
         splits, judged: which pictures did what.
-        backend, why: the backend, and why it was taken.
+        backend, why: the backend that was measured, and why the one asked for was taken.
         calibration: how INT8 was calibrated; empty without INT8.
         measured, gate: the engines' answers, and the gate's verdict on them.
         emitted: the precision that the bundle runs.
@@ -27,6 +28,8 @@ class Work:
         layers: the emitted engine's executed graph; empty where the backend does not tell.
         batches: times at other batch sizes than 1, where asked for.
         seconds: wall-clock time per step.
+        built: engines for NVIDIA cards: what was measured (TensorRT), or what was built for
+            cards that are not here (TensorRT-RTX), and then `backend` is another.
     """
 
     net: Net
@@ -43,6 +46,17 @@ class Work:
     layers: list[Layer]
     batches: list[dict[str, Any]]
     seconds: dict[str, float]
+    built: list[BuiltEngine] = field(default_factory=list)
+
+    @property
+    def runs_on(self) -> str:
+        """The backend that the bundle is for."""
+        return self.built[0].sidecar.backend if self.built else self.backend
+
+    @property
+    def judged_on(self) -> str | None:
+        """The backend that stood in for the one that the bundle is for; None where none did."""
+        return self.backend if self.runs_on != self.backend else None
 
 
 class Clock:

@@ -80,15 +80,25 @@ class Bundle:
         """Precisions that this bundle has for a backend, in the manifest's order."""
         return [e["precision"] for e in self.manifest["engines"] if e["backend"] == backend]
 
-    def engine_path(self, backend: str, precision: str) -> Path:
+    def engine_path(self, backend: str, precision: str, sm: str | None = None) -> Path:
         """The model file of one engine.
+
+        Args:
+            backend, precision: which.
+            sm: the card at hand ("sm86"), for backends that have an engine a card; that
+                card's is taken where there is one, else the first.
 
         Raises:
             InputError: the bundle has no such engine; the line names those it has.
         """
-        for entry in self.manifest["engines"]:
-            if (entry["backend"], entry["precision"]) == (backend, precision):
-                return self.file(entry["file"])
+        fitting = [
+            entry
+            for entry in self.manifest["engines"]
+            if (entry["backend"], entry["precision"]) == (backend, precision)
+        ]
+        fitting.sort(key=lambda entry: entry.get("sm") != sm)
+        if fitting:
+            return self.file(fitting[0]["file"])
         have = ", ".join(f"{e['backend']} {e['precision']}" for e in self.manifest["engines"])
         raise InputError(
             f"{self.root} has no {backend} {precision} engine, only {have}; build one with "

@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m ndp_edge.evaluate", description=__doc__)
     p.add_argument("bundle", type=Path, metavar="BUNDLE")
     p.add_argument("--data", type=Path, required=True, metavar="ROOT", help="MVTec-style folder")
-    p.add_argument("--precision", choices=("int8", "fp32"), help="default: the bundle's own")
+    p.add_argument(
+        "--precision", choices=("int8", "fp16", "fp32"), help="default: the bundle's own"
+    )
     p.add_argument("--maps", type=Path, metavar="DIR", help="write float32 TIFF maps there")
     add_json_option(p)
     return p
@@ -84,7 +86,7 @@ def evaluate(
     """
     backend, default = bundle.default
     chosen = precision or default
-    model = bundle.engine_path(backend, chosen)
+    model = bundle.engine_path(backend, chosen, engines.card_sm())
     samples = open_dataset(root, need_test=True).test
     refuse_overlap(samples, bundle.manifest)
     size = bundle.config.image_size

@@ -145,8 +145,10 @@ def _check_engines(manifest: dict[str, Any]) -> None:
         if name not in manifest["files"]:
             raise InputError(f"the manifest names {name!r} without a hash; build the bundle again")
     pairs = [(e["backend"], e["precision"]) for e in manifest["engines"]]
+    # One engine a card: those of CPU backends name none.
+    each = {(*pair, e.get("sm")) for pair, e in zip(pairs, manifest["engines"], strict=True)}
     default = manifest["default"]["backend"], manifest["default"]["precision"]
-    if default not in pairs or len(set(pairs)) != len(pairs):
+    if default not in pairs or len(each) != len(pairs):
         raise InputError("the manifest's engines do not fit together; build the bundle again")
 
 

@@ -73,11 +73,13 @@ class Pictures:
             ones are plenty; each costs about 50 kB).
         evidence: precision ("fp32", "int8") -> what it answered; the shipped one last.
         layers: the executed graph of the shipped precision; empty when not measured.
+        engines: an engine's file -> its layers, of engines that were built and not timed.
     """
 
     samples: Sequence[SamplePicture] = ()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     layers: Sequence[Layer] = ()
+    engines: Mapping[str, Sequence[Layer]] = field(default_factory=dict)
 
 
 def write_report(

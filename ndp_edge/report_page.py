@@ -14,6 +14,7 @@ from ndp_edge.report_tables import (
     Pair,
     Report,
     compare,
+    engines_section,
     esc,
     layers_section,
     metrics_section,
@@ -46,6 +47,7 @@ def body(report: Report, pictures: Pictures) -> str:
         report_samples.section(pictures.samples, _threshold(report)),
         _plots(report, pictures.evidence),
         layers_section(pictures.layers),
+        engines_section(pictures.engines),
         origin_section(report),
         raw_section(report),
     ]

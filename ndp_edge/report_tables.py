@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ndp_edge.console import json_text
+from ndp_edge.engines.trt_report import say_convolutions
 
 if TYPE_CHECKING:
     from ndp_edge.types import Layer
@@ -175,6 +176,27 @@ def layers_section(layers: Sequence[Layer]) -> str:
         f"<section><h2>Layers as executed</h2><p>{len(layers)} layers, {total:.2f} ms. "
         f"Share of the time: {by}.</p>{table}</section>"
     )
+
+
+def engines_section(engines: Mapping[str, Sequence[Layer]]) -> str:
+    """Engines for cards: the precision of every layer as the library tells it, and no times."""
+    if not engines:
+        return ""
+    lines = []
+    for file, layers in engines.items():
+        cells = "".join(
+            f'<tr><td class="wide">{esc(one.name)}</td><td class="text">{esc(one.type)}</td>'
+            f'<td class="text">{esc(one.precision)}</td></tr>'
+            for one in layers
+        )
+        head = "<tr><th>layer</th><th>type</th><th>precision</th></tr>"
+        lines.append(
+            f"<p>{esc(file)}: {esc(say_convolutions(layers))}</p><details>"
+            f"<summary>{len(layers)} layers</summary>"
+            f'<div class="scroll"><table class="layers">{head}{cells}</table></div></details>'
+        )
+    note = "A convolution's precision is what it multiplies, any other layer's what it writes."
+    return f"<section><h2>Engines for NVIDIA cards</h2>{''.join(lines)}<p>{note}</p></section>"
 
 
 def _layer_table(layers: Sequence[Layer], total: float) -> str:

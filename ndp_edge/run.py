@@ -161,7 +161,8 @@ def run(args: argparse.Namespace) -> int:
     FolderSource(folder)  # this and the engine may complain before anything is replaced
     bundle = Bundle.open(args.bundle)
     backend, precision = bundle.default
-    model, size = bundle.engine_path(backend, precision), bundle.config.image_size
+    model = bundle.engine_path(backend, precision, engines.card_sm())
+    size = bundle.config.image_size
     stop, summary = Stop(), Summary()
     with engines.open_engine(backend, model, precision=precision) as engine, stop.listening():
         done = prepare_out(args.out, force=args.force, resume=args.resume, bundle=bundle.hash)

@@ -18,6 +18,7 @@ from ndp_edge.console import add_json_option, emit_json, info, run_verb, text_st
 from ndp_edge.engines import available, open_engine
 from ndp_edge.errors import GateError, MachineError, NdpError
 from ndp_edge.golden import Golden, engine_key, read_golden, replay
+from ndp_edge.verify_plans import describe, golden_key, is_plan, unfit, why_not_run
 
 PASSED, FAILED, WARNING, SKIPPED = "passed", "FAILED", "warning", "not checked"
 _FOREIGN_OK = ("", "ai.onnx", "ndp_edge")
@@ -46,6 +47,7 @@ def verify(path: Path) -> tuple[Bundle, list[Check]]:
     checks += check_manifest(bundle, kept)
     checks += check_versions(bundle)
     checks += check_models(bundle)
+    checks += check_plans(bundle)
     checks += replay_engines(bundle, kept)
     return bundle, checks
 
@@ -65,7 +67,7 @@ def check_manifest(bundle: Bundle, kept: Golden) -> Iterator[Check]:
     if kept.images.shape[1:3] != (size, size):
         wrong.append(f"golden images of {kept.images.shape[1:3]} pixels for a net of {size}")
     for entry in m["engines"]:
-        key = engine_key(entry["backend"], entry["precision"])
+        key = golden_key(entry)
         if key not in kept.maps or not _is_tolerance(m["golden"].get("tolerances", {}).get(key)):
             wrong.append(f"no golden maps or tolerance for {key}")
     told = f"default {backend} {precision}, threshold {bundle.threshold:.4f}"
@@ -115,6 +117,14 @@ def check_models(bundle: Bundle) -> Iterator[Check]:
         yield Check(name, FAILED if wrong else PASSED, "; ".join(wrong) or told)
 
 
+def check_plans(bundle: Bundle) -> Iterator[Check]:
+    """Every plan for a card against its sidecar, the manifest and the ONNX."""
+    for entry in filter(is_plan, bundle.manifest["engines"]):
+        wrong = unfit(bundle, entry)
+        told = "; ".join(wrong) if wrong else describe(bundle, entry)
+        yield Check(entry["file"], FAILED if wrong else PASSED, told)
+
+
 def replay_engines(bundle: Bundle, kept: Golden) -> Iterator[Check]:
     """The golden images through every engine of the bundle; those not installed are named.
 
@@ -124,30 +134,34 @@ def replay_engines(bundle: Bundle, kept: Golden) -> Iterator[Check]:
     here = available()
     for entry in bundle.manifest["engines"]:
         backend, precision = entry["backend"], entry["precision"]
-        name = f"golden, {backend} {precision}"
+        card = f" {entry['sm']}" if is_plan(entry) else ""
+        name = f"golden, {backend} {precision}{card}"
+        why_not = why_not_run(entry) if card else None
         if here.get(backend) is None:
-            yield Check(name, SKIPPED, f"{backend} is not installed here")
+            why_not = f"{backend} is not installed here"
+        if why_not is not None:
+            yield Check(name, SKIPPED, why_not)
             continue
-        yield _replay(bundle, kept, name, (backend, precision), engine_key(backend, precision))
+        model = bundle.file(entry["file"])
+        yield _replay(bundle, kept, name, (backend, precision, model), golden_key(entry))
     graph = next((e for e in bundle.manifest["engines"] if e["precision"] == "fp32"), None)
     for other in ("openvino", "onnxruntime"):
         if graph is None or other in bundle.backends or here.get(other) is None:
             continue
-        key = engine_key(graph["backend"], "fp32")
-        yield _replay(bundle, kept, f"cross-check, {other} fp32", (other, "fp32"), key)
+        key, model = engine_key(graph["backend"], "fp32"), bundle.file("model.onnx")
+        yield _replay(bundle, kept, f"cross-check, {other} fp32", (other, "fp32", model), key)
 
 
-def _replay(bundle: Bundle, kept: Golden, name: str, engine: tuple[str, str], key: str) -> Check:
-    backend, precision = engine
+def _replay(
+    bundle: Bundle, kept: Golden, name: str, engine: tuple[str, str, Path], key: str
+) -> Check:
+    backend, precision, model = engine
     allowed = bundle.manifest["golden"].get("tolerances", {}).get(key)
     if not _is_tolerance(allowed):
         return Check(name, FAILED, f"the manifest has no tolerance for {key}")
-    built_for = key.rsplit("-", 1)[0]
     info(f"replaying {len(kept.images)} golden images: {backend} {precision}")
     try:
-        with open_engine(
-            backend, bundle.engine_path(built_for, precision), precision=precision
-        ) as e:
+        with open_engine(backend, model, precision=precision) as e:
             found = replay(e, kept, key, allowed, bundle.threshold)
     except Exception as error:  # a backend that cannot read the file raises what it likes
         return Check(name, FAILED, " ".join(str(error).split())[:200])
