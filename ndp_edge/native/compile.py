@@ -12,9 +12,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ndp_edge.console import info
 from ndp_edge.errors import MachineError
 
 KERNELS = ("rbfrm.cu", "ffm_select.cu", "smooth_max.cu")
@@ -97,6 +99,29 @@ def build_device(sm: int) -> Path:
     return _build(kernels_folder(), [find_nvcc(), *fixed, *target], f"sm_{sm}")
 
 
+def plugin_library(sm: int, headers: Path, label: str, *, build: bool = True) -> Path:
+    """The TensorRT plugin over the kernels, for one GPU architecture.
+
+    Args:
+        sm: as for `build_device`.
+        headers: TensorRT's include folder.
+        label: what the file is called by, before the hash of all that it depends on.
+        build: False only says where the file is, or will be.
+
+    Raises:
+        MachineError: no nvcc, or it refuses the sources, the headers or the architecture.
+    """
+    root = kernels_folder()
+    target = ["-gencode", f"arch=compute_{sm},code=sm_{sm}"]
+    # --no-undefined: the library needs no symbol of TensorRT's, which hands itself in at load.
+    linked = ["-shared", "-cudart", "static", "-Xlinker", "--no-undefined"]
+    fixed = ["-std=c++17", "-O3", "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden", *linked]
+    source = str(root / "plugin" / "plugin.cpp")
+    command = [find_nvcc(), *fixed, *target, "-isystem", str(headers), source]
+    make = _build if build else _library
+    return make(root, command, label, "ndp_plugin")
+
+
 def find_nvcc() -> str:
     """The CUDA compiler: `NDP_NVCC`, `CUDA_HOME/bin`, the PATH, then /usr/local/cuda/bin.
 
@@ -122,12 +147,14 @@ def _find(
     raise MachineError(f"the kernels cannot be compiled: {said}; {hint}")
 
 
-def _build(root: Path, command: Sequence[str], target: str) -> Path:
+def _build(root: Path, command: Sequence[str], target: str, name: str = "ndp_kernels") -> Path:
     """The library that `command` makes of the sources, from the cache when it is there."""
-    sources = [str(root / "src" / name) for name in KERNELS]
-    library = cache_folder() / f"libndp_kernels-{target}-{_key(root, command)}.so"
+    sources = [str(root / "src" / unit) for unit in KERNELS]
+    library = _library(root, command, target, name)
     if library.is_file():
         return library
+    info(f"compiling {library.name} with {Path(command[0]).name}, once for this machine ...")
+    began = time.monotonic()
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         # Beside its place: a rename within one file system is atomic, so that of two processes
@@ -136,12 +163,17 @@ def _build(root: Path, command: Sequence[str], target: str) -> Path:
             made = Path(folder) / library.name
             _compile([*command, *sources, "-o", str(made)])
             made.replace(library)
+        info(f"compiled in {time.monotonic() - began:.0f} s, kept in {library.parent}")
     except OSError as error:
         raise MachineError(
             f"{library.parent} cannot be written ({error.strerror}); "
             "set NDP_EDGE_CACHE to a folder that can"
         ) from None
     return library
+
+
+def _library(root: Path, command: Sequence[str], target: str, name: str) -> Path:
+    return cache_folder() / f"lib{name}-{target}-{_key(root, command)}.so"
 
 
 def _key(root: Path, command: Sequence[str]) -> str:

@@ -157,6 +157,22 @@ def test_no_nvcc_is_said_with_what_to_install(
         plugin.plugin_library("10.3.0", 87)
 
 
+def test_what_was_compiled_outlives_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nvcc: Path
+) -> None:
+    monkeypatch.setenv("TENSORRT_INCLUDE_DIR", str(headers(tmp_path, "10.3")))
+    library = plugin.plugin_library("10.3.0", 87)
+    monkeypatch.setenv("NDP_NVCC", str(tmp_path / "nothing"))
+    monkeypatch.delenv("TENSORRT_INCLUDE_DIR")
+    assert plugin.plugin_library("10.3.0", 87) == library
+    for version, sm in (("10.3.0", 86), ("10.7.0", 87)):
+        with pytest.raises(MachineError):
+            plugin.plugin_library(version, sm)
+    monkeypatch.setattr(plugin, "plugin_hash", lambda: "0" * 64)
+    with pytest.raises(MachineError):  # of other sources
+        plugin.plugin_library("10.3.0", 87)
+
+
 def test_the_hash_is_of_the_plugins_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
