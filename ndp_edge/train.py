@@ -21,7 +21,7 @@ from ndp_edge.data.splits import Splits, split
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.image import is_gray, read_image
 from ndp_edge.model.config import PRESETS, NdpConfig, preset
-from ndp_edge.training.options import STATE_NAME, TrainOptions, same_run
+from ndp_edge.training.options import AMP, STATE_NAME, TrainOptions, same_run
 
 PAPER_EPOCHS = (400, 200)
 
@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lr", type=float, default=1e-4)
     p.add_argument("--schedule", default="constant", choices=("constant", "cosine"))
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--amp", default="none", choices=AMP,
+                   help="bf16: faster where the machine has bfloat16 arithmetic")  # fmt: skip
     p.add_argument("--image-size", type=int, default=256)
     p.add_argument("--crop", type=int, help="side of random training crops; default: whole images")
     p.add_argument("--softmax-scale", type=float, default=1.0, help="1.0 is the paper's eq. 4")
@@ -69,7 +71,7 @@ def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
     return TrainOptions(
         steps=steps, batch_size=args.batch_size, lr=args.lr, schedule=args.schedule, crop=crop,
         opacity=tuple(args.opacity), structural=args.structural, seed=args.seed,
-        perceptual=args.perceptual,
+        amp=args.amp, perceptual=args.perceptual,
         perceptual_layers=args.perceptual_layers, save_every=args.save_every,
         sample_every=args.sample_every,
     )  # fmt: skip

@@ -222,3 +222,17 @@ def test_a_wrong_vgg_file_is_refused(tmp_path: Path, content: bytes) -> None:
     torch.save({"features.0.weight": torch.zeros(1)}, file)
     with pytest.raises(Exception, match="layer 0"):
         perceptual_room.make_perceptual("auto", file, "first5")
+
+
+def test_bf16_trains_with_losses_near_those_of_float32(photographs: Path, tmp_path: Path) -> None:
+    runs = {}
+    for amp in ("none", "bf16"):
+        out = tmp_path / amp
+        options = [*SMALL, "--steps", "4", "4", "--amp", amp]
+        assert main(["--data", str(photographs), "--out", str(out), *options]) == 0
+        runs[amp] = _losses(out)
+    for wide, narrow in zip(runs["none"], runs["bf16"], strict=True):
+        assert narrow["total"] == pytest.approx(wide["total"], rel=0.05)
+    assert runs["none"] != runs["bf16"]
+    held = checkpoint.load(tmp_path / "bf16")
+    assert {str(v.dtype) for v in held.weights.values()} <= {"float32", "int64"}

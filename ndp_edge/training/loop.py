@@ -108,10 +108,11 @@ class Trainer:
             group["lr"] = o.learning_rate(self.phase, self.step)
         good, bad, mask = (self._tensor(x) for x in (batch.good, batch.bad, batch.mask))
         out: Output | None = None
-        if self.phase == 0:
-            parts: Parts = phase_one(self.net, good, bad, mask, self.run.perceptual)
-        else:
-            parts, out = phase_two(self.net, good, bad, mask, self.run.perceptual)
+        with torch.autocast(self.run.device, torch.bfloat16, enabled=o.amp == "bf16"):
+            if self.phase == 0:
+                parts: Parts = phase_one(self.net, good, bad, mask, self.run.perceptual)
+            else:
+                parts, out = phase_two(self.net, good, bad, mask, self.run.perceptual)
         loss = joint(parts)
         if not bool(torch.isfinite(loss)):
             raise NdpError(

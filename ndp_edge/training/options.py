@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from ndp_edge.errors import InputError
 
 STATE_NAME = "state.safetensors"
+AMP = ("none", "bf16")
 # What may differ between a run and its resumption without making it another run.
 FREE = frozenset({"save_every", "sample_every", "perceptual"})
 
@@ -25,6 +26,8 @@ class TrainOptions:
     structural: share of defects made from the surface itself (blurred, turned, shifted, dimmed)
         instead of a pasted picture; 0 is the paper.
     seed: of weights, order, crops and defects.
+    amp: "none", or "bf16": convolutions and products in bfloat16, weights, optimiser, losses and
+        batch-norm statistics in float32.
     perceptual: "auto", "vgg16" or "none".
     save_every, sample_every: steps between saved states and between sample pictures.
     """
@@ -38,6 +41,7 @@ class TrainOptions:
     opacity: tuple[float, float] = (1.0, 1.0)
     structural: float = 0.0
     seed: int = 0
+    amp: str = "none"
     perceptual: str = "auto"
     perceptual_layers: str = "first5"
     save_every: int = 200
@@ -52,6 +56,8 @@ class TrainOptions:
             raise InputError(f"learning rate {self.lr} must lie in (0, 1), weight decay be >= 0")
         if not 0 < self.opacity[0] <= self.opacity[1] <= 1:
             raise InputError(f"opacity {self.opacity} must be two rising numbers in (0, 1]")
+        if self.amp not in AMP:
+            raise InputError(f"amp {self.amp}: wanted one of {', '.join(AMP)}")
         if not 0 <= self.structural <= 1:
             raise InputError(f"structural {self.structural} must be a share from 0 to 1")
         if self.crop < 64 or self.crop % 64:

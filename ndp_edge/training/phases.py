@@ -37,7 +37,7 @@ def phase_one(
     """Eq. 14. Good and artificial images go through batch norm in one batch; the decoder
     sees the good image's stages 3-5 alone, without RBAM."""
     n = good.shape[0]
-    features = net.encoder(torch.cat([good, bad]))
+    features = [f.float() for f in net.encoder(torch.cat([good, bad]))]  # losses in float32
     of_good, of_bad = [f[:n] for f in features], [f[n:] for f in features]
     rebuilt = net.decoder(*of_good[2:])
     parts = {"rec": losses.reconstruction(good, rebuilt)}
