@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": ("ndp_edge.evaluate", "a bundle's accuracy and latency on a test folder"),
     "verify": ("ndp_edge.verify", "does a bundle still answer, here, as it did when built?"),
     "run": ("ndp_edge.run", "a bundle over a folder of frames: verdicts, overlays, maps"),
+    "bench": ("ndp_edge.bench.__main__", "latency of every engine here, against a saved run too"),
     "doctor": ("ndp_edge.doctor", "what this machine has, and which engine it would take"),
     "export": ("ndp_edge.export.__main__", "a checkpoint -> ONNX, checked against torch"),
 }

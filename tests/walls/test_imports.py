@@ -22,6 +22,9 @@ TORCH_ROOMS = (
         "rig", "judge", "checks", "checks_cuda", "checks_refused", "run_checks",
         "timer", "work", "net", "run_timing",
     )),
+    *(f"ndp_edge.bench.peers.{part}" for part in (
+        "opened", "draem", "stfpm", "efficientad", "patchcore", "resnet",
+    )),
 )  # fmt: skip
 TORCH_INSIDE_FUNCTIONS = ("ndp_edge.export", "ndp_edge.bench", "ndp_edge.doctor")
 TORCH_FREE_IN_MODEL = ("ndp_edge.model", "ndp_edge.model.config", "ndp_edge.model.prepared")

@@ -1,0 +1,163 @@
+"""The JSON files of a results folder: which command wrote each, and the latencies in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ndp_edge.errors import InputError
+
+KINDS = ("build", "bench", "int8_speed", "int8_ceiling", "paper", "speed", "gate_trial", "other")
+
+
+class Saved(NamedTuple):
+    """One file.
+
+    Attributes:
+        name: the file's, without folder.
+        kind: one of KINDS; "other" for what no block here knows.
+        data: its content.
+    """
+
+    name: str
+    kind: str
+    data: dict[str, Any]
+
+
+class Latency(NamedTuple):
+    """One measured latency: milliseconds per 256 x 256 image at batch 1, p50 or median.
+
+    Attributes:
+        net: preset, and the data where a build measured it.
+        device: as the engine names it.
+        runtime: such as "openvino int8".
+        ms: with `low` and `high` (95 %) where the file has an interval.
+        source: the file.
+    """
+
+    net: str
+    device: str
+    runtime: str
+    ms: float
+    low: float | None
+    high: float | None
+    source: str
+
+
+def read_results(folder: Path) -> list[Saved]:
+    """Every JSON file of a folder, in the order of their names.
+
+    Raises:
+        InputError: no such folder, no JSON file in it, or one that is not a JSON object.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise InputError(f"no JSON file in {folder}; bench and build write them with --json")
+    return found
+
+
+def _read(path: Path) -> Saved:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} holds no JSON object; it is not a report of ours")
+    return Saved(path.name, _kind(data), data)
+
+
+def _kind(data: dict[str, Any]) -> str:
+    """By what the report calls itself, or by the keys of those that do not say."""
+    named = str(data.get("kind", ""))
+    for kind in ("bench", "paper", "speed"):
+        if named.startswith(f"ndp-edge-{kind}-"):
+            return kind
+    if isinstance(data.get("metrics"), dict) and isinstance(data.get("model"), dict):
+        return "build"
+    if {"false_alarms", "found", "all_pairs"} <= data.keys():
+        return "gate_trial"
+    results = data.get("results")
+    if isinstance(results, list) and results and all(isinstance(r, dict) for r in results):
+        if all("speed_over_fp32" in r for r in results):
+            return "int8_speed"
+        if all("int8_over_fp32" in r for r in results):
+            return "int8_ceiling"
+    return "other"
+
+
+def of_kind(saved: Sequence[Saved], kind: str) -> list[Saved]:
+    """Those that one command wrote."""
+    return [one for one in saved if one.kind == kind]
+
+
+def data_name(data: dict[str, Any]) -> str:
+    """What a build was judged on, for people: its title's part between "on" and the colon."""
+    title = str(data.get("title", ""))
+    middle = title.partition(" on ")[2].partition(":")[0]
+    name = middle or str(data["model"].get("data") or "?")
+    head, _, tail = name.rpartition("-")
+    # A drawn surface carries twelve digits of its hash.
+    return head if len(tail) == 12 and all(c in "0123456789abcdef" for c in tail) else name
+
+
+def latencies(saved: Sequence[Saved]) -> list[Latency]:
+    """Every latency at batch 1 that the files hold."""
+    found = []
+    for one in saved:
+        if one.kind == "build":
+            found += _of_build(one)
+        elif one.kind == "int8_speed":
+            found += _of_speed(one)
+        elif one.kind == "bench":
+            found += _of_bench(one)
+    return found
+
+
+def _of_build(one: Saved) -> list[Latency]:
+    net = f"{one.data['model'].get('preset', '?')}, {data_name(one.data)}"
+    return [
+        Latency(
+            net,
+            str(metrics.get("device", "?")),
+            f"{metrics.get('backend', '?')} {precision}",
+            metrics["latency_ms"]["p50"],
+            None,
+            None,
+            one.name,
+        )
+        for precision, metrics in one.data["metrics"].items()
+        if (metrics.get("latency_ms") or {}).get("p50")
+    ]
+
+
+def _of_speed(one: Saved) -> list[Latency]:
+    return [
+        Latency(result["preset"], result["device"], f"openvino {name}", ms, None, None, one.name)
+        for result in one.data["results"]
+        for name, ms in result["ms_p50"].items()
+    ]
+
+
+def _of_bench(one: Saved) -> list[Latency]:
+    preset, found = one.data["net"]["preset"], []
+    for row in one.data["rows"]:
+        # A row that is not named after its backend is another paper's net.
+        ours = row["name"] == f"{row['backend']}-{row['precision']}"
+        if row["batch"] == 1:
+            spread = row["ms_interval"]
+            found.append(
+                Latency(
+                    preset if ours else row["name"],
+                    row["key"]["device"],
+                    f"{row['backend']} {row['precision']}, decoded frame to verdict",
+                    row["latency_ms"]["p50"],
+                    spread["low"],
+                    spread["high"],
+                    one.name,
+                )
+            )
+    return found
