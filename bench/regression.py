@@ -41,9 +41,8 @@ WANDER = 0.35
 from 1.67 to 2.12 in eleven runs of `nano` INT8 on two cores at load averages of 11 to 15."""
 
 CPU_WANDER = 0.025
-"""The same of the processor time's ratio. Chosen on the 60 runs of bench/results/gate_trial.json,
-judged again from their averages: false alarms among all pairs fell from 16 to 2 of 1275, planted
-slow-downs found from 500 to 493 of 510."""
+"""The same of the processor time's ratio. Chosen on bench/results/gate_trial.json: judged again,
+false alarms among all pairs fell from 16 to 2 of 1275, found from 500 to 493 of 510."""
 
 LIMIT_BYTES = 64 << 20
 
