@@ -16,7 +16,8 @@ import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ndp_edge.bench.blocks import NOTHING, Block, all_blocks
+from ndp_edge.bench.block import NOTHING, Block
+from ndp_edge.bench.blocks import all_blocks
 from ndp_edge.bench.saved import Saved, of_kind, read_results
 from ndp_edge.console import info, run_verb
 from ndp_edge.errors import GateError, InputError

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     clock = time.perf_counter if args.wall else time.process_time
     times = measure(requests, images, args.rounds, clock)
     changed = differences(requests, images)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "variant": name,
             "ms": spread(times[name]).rounded(),

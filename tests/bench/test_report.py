@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ndp_edge.bench import report
-from ndp_edge.bench.blocks import NOTHING, all_blocks
+from ndp_edge.bench.block import NOTHING
+from ndp_edge.bench.blocks import all_blocks
 from ndp_edge.bench.saved import latencies, read_results
 from ndp_edge.errors import InputError
 
