@@ -19,7 +19,7 @@ from ndp_edge.data.splits import PARTS, Splits
 from ndp_edge.engines.trt_report import say_convolutions
 from ndp_edge.golden import engine_key
 from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
-from ndp_edge.threshold import far_out
+from ndp_edge.threshold import far_out, score_quantiles
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 ENGINE_KEYS = ("backend", "precision")
@@ -144,7 +144,9 @@ def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
         "output": {"map": "float32 [N, H, W]", "postprocess": "median 5x5, maximum"},
         "engines": _manifest_engines(work, precisions),
         "default": {"backend": work.runs_on, "precision": work.emitted},
-        "threshold": asdict(measured.thresholds[work.emitted]) | {"precision": work.emitted},
+        "threshold": asdict(measured.thresholds[work.emitted])
+        | {"precision": work.emitted}
+        | {"score_quantiles": score_quantiles(measured.quiet[work.emitted])},
         "calibration": work.calibration,
         "splits": _splits(work, hashes=True),
         "training": net.training,
