@@ -48,7 +48,7 @@ class Observer(Protocol):
         """About once a second: queue depths, frames in flight, memory (see `Pipeline`)."""
 
     def close(self) -> None:
-        """The run is over; nothing is called afterwards."""
+        """The run is over; nothing but `close` is called afterwards."""
 
 
 class Onlooker:

@@ -166,6 +166,9 @@ class Remote(Onlooker):
         except OSError as error:
             self._fail(error.strerror or str(error) or type(error).__name__)
             return None
+        except Exception as error:  # a bug of ours costs this verdict, not all that follow
+            self._fail(repr(error))
+            return "refused"
         if self._trouble is not None:
             self._trouble = None
             self._tell(f"{self.kind}: receives verdicts again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from ndp_edge import run
 from ndp_edge.errors import InputError
+from ndp_edge.run_watching import Watch
 from ndp_edge.runtime.linelog import LineLog
 from ndp_edge.runtime.observing import Seen
 from ndp_edge.runtime.sources import Captured
@@ -174,7 +176,8 @@ def test_observers_see_everything_and_cannot_stop_the_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     good, bad = Watcher(), Watcher(breaks=True)
-    monkeypatch.setattr(run, "observers", lambda *_a: [bad, good])
+    watch = contextlib.nullcontext(Watch([bad, good]))
+    monkeypatch.setattr(run, "watching", lambda *_a: watch)
     camera = Camera(kit, frames=60)
     assert go(camera, "--drop", "oldest", "--queue", "1", "--deadline-ms", "200") == 0
     out = tmp_path / "out"
