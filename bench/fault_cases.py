@@ -158,7 +158,7 @@ def terminated(rig: Rig) -> list[Row]:
 
 def overloaded(rig: Rig) -> list[Row]:
     """Twice what the engine manages, or more, with a deadline."""
-    names, deadline, share = rig.fill(300), 500, 1.0
+    names, deadline, share = rig.fill(900), 500, 1.0
     rig.go("--keep", "none", "--max-frames", "60")
     stamps = [line["time"] + line["latency_ms"]["total"] / 1e3 for line in rig.verdicts()]
     rate = (len(stamps) - 10) / (stamps[-1] - stamps[9])
@@ -166,7 +166,7 @@ def overloaded(rig: Rig) -> list[Row]:
     while share > 0.6 and tries < 3:  # a shared machine may be faster now than it was just then
         rate, tries = 2 * rate, tries + 1
         options = ("--fps", f"{rate:.3f}", "--drop", "oldest", "--deadline-ms", str(deadline))
-        code, memory = rig.watched("--force", "--keep", "none", *options)
+        code, memory = rig.watched("--keep", "none", *options)
         share = len(rig.verdicts()) / len(names)
     quarter = len(memory) // 4
     growth = np.mean(memory[-quarter:]) / np.mean(memory[quarter : 2 * quarter]) - 1
@@ -188,13 +188,20 @@ def overloaded(rig: Rig) -> list[Row]:
 def two_runs(rig: Rig) -> list[Row]:
     """A second run into the folder of the first."""
     names = rig.fill(_FRAMES)
-    process = rig.start("--keep", "none")
+    process = rig.start("--keep", "none", "--fps", "2")  # still there when the second comes
     rig.interrupt(process, 3, 0)
     second, said = rig.go("--resume")
     code, _ = rig.end(process)
     refused = second == 2 and "another run" in said
     seen = f"the second is refused with exit code {second}"
     return [rig.row("two runs, one folder", names, (code, 0), seen, refused=refused)]
+
+
+def webhook_down(rig: Rig) -> list[Row]:
+    """Verdicts are to be sent where nobody listens."""
+    names = rig.fill(_FRAMES)
+    code, said = rig.go("--keep", "none", "--webhook", "http://127.0.0.1:9/verdicts")
+    return [rig.row("a webhook that is down", names, (code, 0), said[:90])]
 
 
 _STALL = 2
@@ -259,6 +266,7 @@ CASES: dict[str, Callable[[Rig], list[Row]]] = {
     "SIGTERM": terminated,
     "overload": overloaded,
     "two runs": two_runs,
+    "webhook": webhook_down,
     "camera stops": camera_stops,
     "camera stalls": camera_stalls,
     "camera garbage": camera_garbage,

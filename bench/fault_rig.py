@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,7 +101,11 @@ class Rig:
         return self.end(self.start(*options, breaking=breaking, source=source))
 
     def watched(self, *options: str) -> tuple[int, list[float]]:
-        """A whole run: its exit code, and its memory in MiB four times a second while it wrote."""
+        """A whole run: its exit code, and its memory in MiB four times a second while it wrote.
+
+        Earlier results go first: their lines would make the start look like a part of the run.
+        """
+        shutil.rmtree(self.out, ignore_errors=True)
         process, memory = self.start(*options), []
         while process.poll() is None:
             if self.lines():

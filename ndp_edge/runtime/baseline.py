@@ -11,6 +11,11 @@ verdicts has nothing above it. With n pictures behind the baseline and m in the 
 (Smirnov 1939; for small n and m the true rate is lower). An alarm is a window whose
 probability falls below `ALARM_RATE`: while the line's good frames are independent draws from
 what made the baseline, at most that share of windows alarms, averaged over baselines.
+
+A change so large that everything is rejected leaves no good scores to compare. So `ROW` rejects
+one after another alarm, too: where each frame is rejected with a chance of at most p,
+independently, a run of them begins at a given frame with a chance of at most p^ROW, which is
+6e-6 for p = 0.3 and 1e-20 for a line that rejects one frame in a hundred.
 """
 
 from __future__ import annotations
@@ -33,6 +38,9 @@ WINDOW = 200
 
 ALARM_RATE = 1e-5
 """Share of windows that may alarm though nothing has changed."""
+
+ROW = 10
+"""Rejects one after another that alarm."""
 
 FEWEST = 20
 """Baseline pictures below the threshold that a comparison needs."""
@@ -72,17 +80,15 @@ class Baseline:
 
     def share(self, scores: ArrayLike, *, before: bool = False) -> NDArray[np.float64]:
         """The share of baseline scores <= each of `scores`; with `before`, < each."""
+        x = np.asarray(scores, np.float64)
         levels = np.linspace(0, 1, len(self.quantiles))
-        if before:
-            values, at = np.unique(self.quantiles, return_index=True)
-            levels = levels[at]
+        # Where quantiles are equal, interp takes the last one's level: the share at or below.
+        # Mirrored, it gives the share at or above.
+        if not before:
+            found = np.interp(x, self.quantiles, levels, left=0.0, right=1.0)
         else:
-            values, at = np.unique(self.quantiles[::-1], return_index=True)
-            levels = levels[::-1][at]
-        found: NDArray[np.float64] = np.interp(
-            np.asarray(scores, np.float64), values, levels, left=0.0, right=1.0
-        )
-        return found
+            found = 1 - np.interp(-x, -self.quantiles[::-1], 1 - levels[::-1], left=0.0, right=1.0)
+        return np.asarray(found, np.float64)
 
     def rejected(self, threshold: float) -> float:
         """The share of baseline scores above a threshold, as the quantiles tell it."""
@@ -137,12 +143,15 @@ def smirnov(scaled: float) -> float:
     """P(K > scaled) of the Kolmogorov distribution: 2 sum_k (-1)^(k-1) exp(-2 k^2 scaled^2)."""
     if scaled < 0.2:  # the sum converges slowly here, and is 1 to twelve digits
         return 1.0
-    total = sum((-1) ** (k - 1) * math.exp(-2 * k * k * scaled * scaled) for k in range(1, 101))
+    total = sum(
+        (1 if k % 2 else -1) * math.exp(-2 * k * k * scaled * scaled) for k in range(1, 101)
+    )
     return min(max(2 * total, 0.0), 1.0)
 
 
 class Drift(Onlooker):
-    """An observer: compares every window of good scores with the baseline, and alarms.
+    """An observer: compares every window of good scores with the baseline, and alarms; so do
+    `ROW` rejects one after another. Frames that could not be judged say nothing.
 
     A frame of several tiles counts with one of its tiles, another one each frame: the baseline
     is of single pictures, and the tiles of one frame are not independent of each other.
@@ -172,11 +181,12 @@ class Drift(Onlooker):
         self._frames = 0
         self._windows = 0
         self._alarms = 0
-        self._alarm = False
+        self._alarm: str | None = None
+        self._row = 0
         self._last: Comparison | None = None
 
     def verdict(self, seen: Seen) -> None:
-        """Count a frame's score where it was judged ok."""
+        """Count a frame's score."""
         if self.baseline is None:
             return
         score, threshold = one_score(seen.line, self._frames), seen.line["threshold"]
@@ -185,16 +195,22 @@ class Drift(Onlooker):
             if threshold != self._threshold:  # what is ok has changed: begin anew
                 self._threshold = threshold
                 self._scores.clear()
-            if score is None or score > threshold:
+            if score is None:
                 return
+            if score > threshold:
+                self._reject()
+                return
+            self._row = 0
             self._scores.append(score)
             if len(self._scores) >= self._window:
                 self._judge(self.baseline)
                 self._scores.clear()
 
     def report(self) -> dict[str, Any]:
-        """baseline (pictures, or None), window, filled, windows, alarms, alarm, alarm_rate; and
-        of the last full window distance, probability, median, expected (None before)."""
+        """baseline (pictures, or None), window, filled, windows, alarms, alarm ("shift" of the last
+        window, "row" of rejects, or None; it lasts until a window is as it should be), row
+        (rejects since the last ok), alarm_rate; and of the last full window distance,
+        probability, median, expected (None before)."""
         with self._lock:
             last = self._last
             return {
@@ -204,6 +220,7 @@ class Drift(Onlooker):
                 "windows": self._windows,
                 "alarms": self._alarms,
                 "alarm": self._alarm,
+                "row": self._row,
                 "alarm_rate": self._rate,
                 "distance": last and last.distance,
                 "probability": last and last.probability,
@@ -214,17 +231,29 @@ class Drift(Onlooker):
     def _judge(self, baseline: Baseline) -> None:
         found = compare(self._scores, baseline, self._threshold)
         if found is None:
+            self._alarm = None
             return
-        before, self._last = self._alarm, found
-        self._windows += 1
-        self._alarm = found.probability < self._rate
-        self._alarms += self._alarm
-        if self._alarm and not before:
-            self._tell(
-                f"warning: good product scores otherwise than in training: median "
-                f"{found.median:.4g} over {self._window} frames, {found.expected:.4g} behind the "
-                "threshold; look at lamp, lens and product"
-            )
+        self._windows, self._last = self._windows + 1, found
+        if found.probability >= self._rate:
+            self._alarm = None
+            return
+        self._begin(
+            "shift",
+            f"good product scores otherwise than at the build: median {found.median:.4g} over "
+            f"{self._window} frames, {found.expected:.4g} then",
+        )
+
+    def _reject(self) -> None:
+        self._row += 1
+        if self._row == ROW and self._alarm is None:
+            self._begin("row", f"{ROW} rejects one after another")
+            self._scores.clear()  # what came before says nothing about whether it is over
+
+    def _begin(self, alarm: str, why: str) -> None:
+        self._alarms += 1
+        if self._alarm is None:
+            self._tell(f"warning: {why}; look at lamp, lens and product")
+        self._alarm = alarm
 
 
 def one_score(line: Mapping[str, Any], number: int) -> float | None:

@@ -195,7 +195,7 @@ def _drift(drift: Drift) -> Iterator[Metric]:
     if not has:  # no alarm is not the same as no means to raise one
         return
     yield GaugeMetricFamily(
-        "ndp_edge_drift_alarm", "1: the last full window alarmed", value=float(told["alarm"])
+        "ndp_edge_drift_alarm", "1: an alarm lasts", value=float(told["alarm"] is not None)
     )
     if told["distance"] is not None:
         yield GaugeMetricFamily(
@@ -203,7 +203,7 @@ def _drift(drift: Drift) -> Iterator[Metric]:
         )
     for name in ("windows", "alarms"):
         yield CounterMetricFamily(
-            f"ndp_edge_drift_{name}", "windows of good scores compared, alarmed", value=told[name]
+            f"ndp_edge_drift_{name}", "windows of good scores compared; alarms", value=told[name]
         )
 
 

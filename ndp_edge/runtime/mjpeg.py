@@ -21,6 +21,8 @@ from ndp_edge.runtime.reconnecting import LostError
 _MOST_BYTES = 1 << 26
 _MOST_LINES = 100
 _CHUNK = 1 << 16
+_END = b"\xff\xd9\r\n"
+"""A JPEG's end marker at the end of a part."""
 
 
 class MjpegCamera:
@@ -99,7 +101,7 @@ class MjpegCamera:
         raise LostError("it sends garbage")
 
     def _until_mark(self) -> bytes:
-        """The part, where only the next boundary says where it ends."""
+        """A part without a length: to the picture's end, or for one that has none the boundary."""
         part = bytearray()
         fresh = True
         while len(part) <= _MOST_BYTES:
@@ -109,6 +111,8 @@ class MjpegCamera:
                 return bytes(part)
             fresh = line.endswith(b"\n")
             part += line
+            if line.endswith(_END) and check_complete(bytes(part)) is None:
+                return bytes(part)
         raise LostError("it sends garbage")
 
 

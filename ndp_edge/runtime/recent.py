@@ -103,7 +103,7 @@ class Recent(Onlooker):
 
         Returns:
             frames, ok, reject, not_judged, late, dropped, drops (why -> count), in_a_row
-            (rejects since the last ok), fps (over `RATE_SECONDS`), recent ({n, reject}: verdicts
+            (rejects since the last ok), idle (seconds since the last verdict, or None), fps (over `RATE_SECONDS`), recent ({n, reject}: verdicts
             in the window), ticks (one letter a frame, "o" or "r", oldest first), gauges.
         """
         with self._lock:
@@ -118,6 +118,7 @@ class Recent(Onlooker):
                 "dropped": sum(self._drops.values()),
                 "drops": dict(self._drops),
                 "in_a_row": self._row,
+                "idle": now - self._arrivals[-1] if self._arrivals else None,
                 "fps": self._fps(fresh, now),
                 "recent": {"n": len(verdicts), "reject": sum(verdicts)},
                 "ticks": "".join("r" if rejected else "o" for rejected in verdicts[-ticks:]),

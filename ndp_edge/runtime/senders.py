@@ -97,7 +97,9 @@ class Mqtt:
         url = spec if "://" in spec else f"mqtt://{spec}"
         self._parts = _split(url, "--mqtt", ("mqtt", "mqtts"))
         self.topic = unquote(self._parts.path.removeprefix("/"))
-        if not self.topic or any(sign in self.topic for sign in "+#\0"):
+        # Wildcards are for subscribers, and urlsplit would cut the topic off at two of these.
+        wild = set("+#?\0") & {*self.topic, *spec.rpartition("@")[2]}
+        if not self.topic or wild:
             raise InputError(f"--mqtt {_redacted(spec)}: name the topic, as in HOST:1883/line/7")
         if importlib.util.find_spec("paho") is None:
             raise MachineError(

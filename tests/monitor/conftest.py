@@ -114,7 +114,7 @@ class Line:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
         with contextlib.closing(connection):
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-            if body is not None and "Content-Length" not in given:
+            if body is not None and "Content_Length" not in given:
                 given["Content-Length"] = str(len(body))
             for name, value in given.items():
                 if value is not None:
@@ -203,13 +203,12 @@ class Chromium:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    def until(self, code: str, seconds: float = 20) -> Any:
+    def until(self, code: str, seconds: float = 20) -> None:
         """Wait for an expression to be true."""
         end = time.monotonic() + seconds
-        while not (value := self.js(code)):
+        while not self.js(f"!!({code})"):
             assert time.monotonic() < end, f"never true: {code}"
             time.sleep(0.05)
-        return value
 
     def picture(self) -> bytes:
         """The page as PNG."""

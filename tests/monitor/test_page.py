@@ -43,7 +43,7 @@ def test_everything_fits_and_every_picture_loads(
     line.feed(kit.seen(HOSTILE, 0.9))
     line.shown(61)
     show(browser, line, size)
-    browser.until(f"document.getElementById('frame').textContent.indexOf('long') > 0")
+    browser.until("document.getElementById('frame').textContent.indexOf('long') > 0")
     assert browser.js("document.documentElement.scrollWidth") <= size[0]
     outside = browser.js(
         "[].filter.call(document.querySelectorAll('.card, header *, .number *, .turn *, .foot *'),"
@@ -51,12 +51,11 @@ def test_everything_fits_and_every_picture_loads(
         f"return b.width && (b.left < -1 || b.right > {size[0]} + 1); }}).length"
     )
     assert outside == 0
-    pictures = browser.js(
-        "[].filter.call(document.images, function (i) { return !i.hidden && i.src; })"
-        ".map(function (i) { return i.naturalWidth; })"
+    browser.until(
+        "(function (all) { return all.length >= 10 && all.every(function (i) {"
+        " return i.naturalWidth >= 64; }); })"
+        "([].filter.call(document.images, function (i) { return !i.hidden && i.src; }))"
     )
-    assert len(pictures) >= 10
-    assert all(width >= 64 for width in pictures)
     assert browser.js("document.querySelectorAll('#histogram rect').length") > 5
     assert browser.js("document.querySelectorAll('#ticks rect').length") == 61
     image = cv2.imdecode(np.frombuffer(browser.picture(), np.uint8), cv2.IMREAD_COLOR)
@@ -110,8 +109,12 @@ def test_drift_is_told_on_top(kit: Kit, line: Any, browser: Any) -> None:
     line.feed(*(kit.seen(score=float(score)) for score in kit.good_scores(200, 1, 0.3)))
     show(browser, line)
     browser.until("!document.getElementById('banner').hidden")
-    assert "higher" in text(browser, "banner")
+    assert "median 0.3" in text(browser, "banner")
     assert "lamp" in text(browser, "banner")
+    line.feed(*(kit.seen(score=float(score)) for score in kit.good_scores(200, 2)))
+    browser.until("document.getElementById('banner').hidden")
+    line.feed(*[kit.seen(score=0.9)] * 12)
+    browser.until("document.getElementById('banner').textContent.indexOf('rejects one') > 0")
 
 
 def test_clicking_through_the_rejects(kit: Kit, line: Any, browser: Any) -> None:

@@ -132,7 +132,6 @@ def test_a_storm_of_rejects_does_not_pile_up(kit: Kit, line: Any) -> None:
         "/nothing",
         "/../page.html",
         "/page.html",
-        "//page.js",
         "/%2e%2e/server.py",
         "/shot/{run}/99/heat.jpg",
         "/shot/{run}/1/other.jpg",
@@ -164,7 +163,8 @@ def test_hostile_names_stay_data(kit: Kit, line: Any) -> None:
 def test_a_preview_counts_what_would_change(kit: Kit, line: Any) -> None:
     line.feed(*(kit.seen(score=score) for score in (0.1, 0.3, 0.5, 0.51, 0.7, None)))
     told = json.loads(line.get("/preview.json?threshold=0.5"))
-    assert (told["frames"], told["now"], told["then"], told["more"], told["fewer"]) == (5, 2, 2, 0, 0)
+    assert (told["frames"], told["now"]) == (5, 2)
+    assert (told["then"], told["more"], told["fewer"]) == (2, 0, 0)
     told = json.loads(line.get("/preview.json?threshold=0.3"))
     assert (told["now"], told["then"], told["more"], told["fewer"]) == (2, 3, 1, 0)
     told = json.loads(line.get("/preview.json?threshold=0.6"))

@@ -126,11 +126,11 @@ def test_drift_against_the_bundles_baseline(
     out = tmp_path / "out"
     assert kit.go(bundle, many, out, "--metrics-port", "0", "--keep", "none") == 0
     drift = json.loads((out / "summary.json").read_text())["drift"]
-    assert (drift["baseline"], drift["windows"], drift["alarm"]) == (100, 2, True)
+    assert (drift["baseline"], drift["windows"], drift["alarm"]) == (100, 2, "shift")
     assert drift["expected"] == pytest.approx(0.1, abs=0.01)
     assert drift["median"] == pytest.approx(60 / 255, abs=1e-3)
     err = capsys.readouterr().err
-    assert err.count("scores otherwise than in training") == 1
+    assert err.count("scores otherwise than at the build") == 1
     assert re.search(r"metrics: http://127\.0\.0\.1:\d+/metrics", err)
 
 

@@ -21,9 +21,10 @@ NANO = Path(ndp_edge.data.__file__).parent / "nano_woven.onnx"
 TILE = 256
 
 # What two blended maps of the same content may differ by, per overlap, when the tiles lie
-# differently over it; the threshold of the shipped bundle is about 0.47. Measured (three
-# surfaces, two shifts): 0.030, 0.011 and 0.0053 at most; 0.0014, 0.0007 and 0.0004 on average.
-SEAM = {32: 0.045, 64: 0.02, 96: 0.01}
+# differently over it; the threshold of the shipped net's bundle is about 0.47. Seen on a frame
+# of 1913 x 2624 (bench.seams, fp32): 0.033, 0.018 and 0.0067 at most; 0.0015, 0.0009 and
+# 0.0006 on average.
+SEAM = {32: 0.045, 64: 0.025, 96: 0.01}
 SEAM_MEAN = {32: 0.003, 64: 0.0015, 96: 0.001}
 
 
@@ -74,11 +75,10 @@ def test_tiles_lie_on_the_grid_share_the_overlap_and_are_few(
         assert starts[0] == 0
         assert max(np.diff(starts), default=0) <= step
         grid = GRID if step >= GRID else 1
-        assert all(start % grid == 0 for start in starts)
-        assert extent <= starts[-1] + tile < extent + max(grid, tile - extent + 1)
-        assert len(starts) == 1 or (len(starts) - 1) * tile < extent + len(starts) * (
-            overlap + grid
-        )
+        assert all(start % grid == 0 for start in starts[:-1])
+        assert starts[-1] == max(0, extent - tile)
+        room = step - step % grid  # what a further tile adds at least
+        assert (len(starts) - 1) * room < max(1, extent - tile + room)
 
 
 @settings(max_examples=60)

@@ -8,7 +8,8 @@ import re
 import socket
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 from urllib.parse import urlsplit
 
 LARGEST_POST = 2048
@@ -70,7 +71,7 @@ def check_origin(headers: Message) -> None:
         raise Refusal(403, "only the monitor's own page may turn the threshold")
 
 
-def read_turn(headers: Message, stream: BinaryIO) -> Turn:
+def read_turn(headers: Message, stream: BufferedIOBase) -> Turn:
     """The body of a POST to /threshold.
 
     Raises:

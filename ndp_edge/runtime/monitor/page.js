@@ -93,8 +93,7 @@
       text(node, "no answer since " + clock(heard / 1000) + ": run ended, or no network");
       return;
     }
-    var newest = state.last.length ? state.last[0].time : null;
-    var quiet = newest === null ? 0 : state.now - newest;
+    var quiet = state.idle || 0;
     node.className = quiet > 10 ? "pulse lost" : "pulse live";
     text(node, quiet > 10 ? "no frame for " + whole(quiet) + " s"
       : "running, " + state.fps.toFixed(1) + " frames/s");
@@ -110,6 +109,7 @@
     numbers();
     plot();
     threshold();
+    if (edited !== null && !$("preview").className) { preview(edited, asked); }
     drift();
     strip("rejects", state.rejects, "No rejects yet.");
     strip("last", state.last, "No frames yet.");
@@ -136,7 +136,10 @@
   function newest() {
     var shot = state.last[0];
     if (!shot) { return; }
-    var rejected = shot.verdict === "reject";
+    var rejected = shot.verdict === "reject", tall = shot.size ? 100 * shot.size[1] / shot.size[0] : 80;
+    /* both pictures in the frame's own shape, within reason */
+    $("hold1").style.paddingTop = $("hold2").style.paddingTop =
+      Math.max(40, Math.min(tall, 100)).toFixed(1) + "%";
     $("verdict").className = "verdict " + (rejected ? "reject" : "ok");
     text($("sign"), rejected ? "✕" : "✓");
     text($("word"), rejected ? "REJECT" : "OK");
@@ -173,7 +176,8 @@
     text($("rate"), recent.n ? percent(recent.reject / recent.n) : "–");
     text($("rateof"), whole(recent.reject) + " of the last " + whole(recent.n));
     text($("p50"), times ? ms(times.p50) + " ms" : "–");
-    text($("tail"), times ? "95 %: " + ms(times.p95) + ", 99 %: " + ms(times.p99) : "");
+    text($("tail"), times ? "95 % within " + ms(times.p95) + " ms, 99 % within " +
+      ms(times.p99) + " ms" : "");
     text($("frames"), whole(state.frames));
     text($("fps"), whole(state.reject) + " rejected since the start");
     text($("missed"), whole(missed));
@@ -239,27 +243,27 @@
   }
 
   function drift() {
-    var told = state.drift, words, banner = $("banner");
+    var told = state.drift, words, banner = $("banner"), medians = "";
+    if (told.distance !== null) {
+      medians = " (median " + score(told.median) + "; at the build " + score(told.expected) + ")";
+    }
     if (told.baseline === null) {
       words = "No baseline in this bundle: no drift alarm. Building it again adds one.";
     } else if (told.distance === null) {
       words = "Drift: " + whole(told.filled) + " of " + whole(told.window) +
         " good frames gathered for the first comparison.";
-    } else if (told.alarm) {
-      words = "Drift alarm: the last " + whole(told.window) + " good frames do not score as the " +
-        "good pictures at the build did.";
+    } else if (told.probability < told.alarm_rate) {
+      words = "The last " + whole(told.window) + " good frames do not score as at the build" +
+        medians + ".";
     } else {
-      words = "No drift: good frames score as at the build (median " + score(told.median) +
-        ", then " + score(told.expected) + ").";
+      words = "No drift among good frames: they score as at the build" + medians + ".";
     }
     text($("drift"), words);
     banner.hidden = !told.alarm;
-    if (told.alarm) {
-      text(banner, "Good product scores " +
-        (told.median > told.expected ? "higher" : "lower or otherwise") + " than at the build " +
-        "(median " + score(told.median) + ", then " + score(told.expected) +
-        "). Look at lamp, lens and product.");
-    }
+    text(banner, told.alarm === "row"
+      ? "Drift alarm: ten or more rejects one after another. Look at lamp, lens and product."
+      : "Drift alarm: good product does not score as at the build" + medians +
+        ". Look at lamp, lens and product.");
   }
 
   /* ---- the threshold ---- */
@@ -304,8 +308,9 @@
         (told.more ? whole(told.more) + " more." : told.fewer ? whole(told.fewer) + " fewer."
           : "no change.");
       if (told.n !== null) {
-        words += " Of " + whole(told.n) + " good pictures at the build: " +
-          percent(told.baseline_now) + ", then " + percent(told.baseline_then) + ".";
+        words += " Of " + whole(told.n) + " good pictures at the build, " +
+          percent(told.baseline_now) + " are above now and " + percent(told.baseline_then) +
+          " would be.";
       }
       text($("preview"), words);
     });

@@ -114,6 +114,7 @@ class MonitorServer(Onlooker):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = CONNECTIONS
     block_on_close = False  # a slow viewer must not hold up the end of the run
 
     def __init__(self, host: str, port: int, handler: type[_Handler]) -> None:
@@ -176,6 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
             method(path, query)
         except Refusal as refusal:
             self._send(refusal.status, str(refusal).encode(), "text/plain; charset=utf-8")
+            if self.command == "POST":
+                self._drain()
+
+    def _drain(self) -> None:
+        """Take what was sent and not read: closing on top of it would cut off the answer."""
+        self.connection.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            self.rfile.read1(1 << 16)
 
     def _get(self, path: str, query: str) -> None:
         shot = _SHOT.fullmatch(path)
