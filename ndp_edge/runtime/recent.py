@@ -103,8 +103,9 @@ class Recent(Onlooker):
 
         Returns:
             frames, ok, reject, not_judged, late, dropped, drops (why -> count), in_a_row
-            (rejects since the last ok), idle (seconds since the last verdict, or None), fps (over `RATE_SECONDS`), recent ({n, reject}: verdicts
-            in the window), ticks (one letter a frame, "o" or "r", oldest first), gauges.
+            (rejects since the last ok), idle (seconds since the last verdict, or None), fps
+            (over `RATE_SECONDS`), recent ({n, reject}: verdicts in the window), ticks (one
+            letter a frame, "o" or "r", oldest first), gauges.
         """
         with self._lock:
             now = time.monotonic()

@@ -94,6 +94,20 @@ def test_the_figures(kit: Kit, line: Any, browser: Any) -> None:
     assert browser.js("document.getElementById('banner').hidden")
 
 
+def test_a_reject_stays_for_a_while(kit: Kit, line: Any, browser: Any) -> None:
+    fill(kit, line, 5)
+    show(browser, line)
+    browser.until("document.getElementById('word').textContent == 'OK'")
+    line.feed(kit.seen("bad.png", 0.9), kit.seen("next.png", 0.2))
+    line.shown(7)
+    browser.until("document.getElementById('frame').textContent.indexOf('bad.png') > 0")
+    assert text(browser, "word") == "REJECT"
+    assert text(browser, "caption") == "last reject, shown for 3 s"
+    browser.until("document.getElementById('frame').textContent.indexOf('next.png') > 0")
+    assert text(browser, "word") == "OK"
+    assert text(browser, "caption") == "newest frame"
+
+
 def test_a_frame_that_could_not_be_read(kit: Kit, line: Any, browser: Any) -> None:
     line.feed(kit.seen("torn.png", None))
     line.shown(1)

@@ -2,9 +2,9 @@
    line goes into the page as text, never as markup. */
 (function () {
   "use strict";
-  var EVERY = 1000, PATIENCE = 4000;
+  var EVERY = 1000, PATIENCE = 4000, HOLD = 3000;
   var SVG = "http://www.w3.org/2000/svg";
-  var state = null, heard = 0, shown = {}, edited = null, asked = 0, timer = null;
+  var state = null, heard = 0, shown = {}, edited = null, asked = 0, timer = null, held = 0;
   var viewing = null;
 
   function $(id) { return document.getElementById(id); }
@@ -133,9 +133,18 @@
     }
   }
 
+  /* On a fast line a reject is gone before anyone has looked up: a new one stays for a while. */
+  function chosen() {
+    var reject = state.rejects[0], number = reject ? reject.number : 0;
+    if (shown.reject !== undefined && shown.reject !== number) { held = Date.now() + HOLD; }
+    shown.reject = number;
+    return reject && Date.now() < held ? reject : state.last[0];
+  }
+
   function newest() {
-    var shot = state.last[0];
+    var shot = chosen();
     if (!shot) { return; }
+    text($("caption"), shot.number < state.last[0].number ? "last reject, shown for 3 s" : "newest frame");
     var rejected = shot.verdict === "reject", tall = shot.size ? 100 * shot.size[1] / shot.size[0] : 80;
     /* both pictures in the frame's own shape, within reason */
     $("hold1").style.paddingTop = $("hold2").style.paddingTop =
