@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ndp_edge import build, checkpoint
+from ndp_edge.calib.partial import groups
 from ndp_edge.data.folder import open_dataset
 from ndp_edge.data.splits import split
 from ndp_edge.data.surface import write_surface
@@ -52,6 +53,19 @@ def built(tmp_path_factory: pytest.TempPathFactory, net: Path, data: Path) -> Pa
     out = tmp_path_factory.mktemp("built") / "bundle"
     assert run(net, data, out, "--int8") == 0
     return out
+
+
+FEW = ("decoder.step3.mix1", "msdsm1.cat", "rbam4.u")
+
+
+@pytest.fixture
+def few_layers(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """A way back over three layers of fifty: the others cost seconds and show nothing more."""
+    monkeypatch.setattr(
+        "ndp_edge.calib.sensitivity.groups",
+        lambda model: [group for group in groups(model) if group.name in FEW],
+    )
+    return FEW
 
 
 def run(net: Path, data: Path, out: Path, *options: str) -> int:

@@ -1,0 +1,147 @@
+"""The gate of a build: what was measured, with intervals, under `calib.gate`'s rule.
+
+Where there are no defective test images, artificial ones stand in: on the good images that are
+judged, made here and used for nothing else. They show what INT8 costs on marks like those that
+the net was trained with; what it costs on real defects they do not show, and the verdict says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ndp_edge import metrics
+from ndp_edge.build_inputs import Judged
+from ndp_edge.build_measure import Measured
+from ndp_edge.scoring import Answers
+
+ARTIFICIAL = "artificial defects"
+AGREEMENT = 0.25
+"""Largest root mean squared difference of good images' scores, as a share of the way from
+FP32's median score to its threshold; --max-drop where that is more."""
+
+
+def judge(
+    measured: Measured, judged: Judged, max_drop: float, precision: str, seed: int = 0
+) -> dict[str, Any]:
+    """The gate's verdict as a dict: passed, reason, rows, max_drop, frozen_threshold, images.
+
+    Args:
+        measured: FP32 and the lower precision, on the same images.
+        judged: these images.
+        max_drop: see `calib.gate.judge`.
+        precision: the one to judge.
+        seed: of the bootstrap.
+    """
+    from ndp_edge.calib import gate
+
+    verdict = gate.judge(
+        measured.frozen["fp32"],
+        measured.frozen[precision],
+        max_drop,
+        n_good=int(np.sum(judged.labels == 0)) or None,
+        n_defective=int(np.sum(judged.labels == 1)) or None,
+        name=precision,
+        intervals=_intervals(measured, judged, precision, seed),
+    )
+    rows = [dict(row) for row in verdict.rows]
+    passed, reason = bool(verdict.passed), verdict.reason
+    if measured.defects is not None:
+        # `passed` stands whatever the artificial ones say: they can only add failures.
+        rows = [row for row in rows if row.get("passed") is not None]
+        rows += [
+            _agreement(measured, precision, max_drop),
+            *_artificial(measured, max_drop, precision, seed),
+        ]
+        both = gate.conclude(rows, precision)
+        passed, reason = passed and both.passed, _said(both.reason, passed, reason)
+    return {
+        "passed": passed,
+        "reason": reason,
+        "rows": rows,
+        "max_drop": max_drop,
+        "frozen_threshold": measured.thresholds["fp32"].value,
+        "images": {
+            "good": int(np.sum(judged.labels == 0)),
+            "defective": int(np.sum(judged.labels == 1)),
+            "artificial": 0 if measured.defects is None else int(measured.defects.labels.sum()),
+        },
+    }
+
+
+def _said(both: str, passed: bool, reason: str) -> str:
+    said = both if passed else f"{reason}; {both}"
+    return f"{said}; there are no defective images: {ARTIFICIAL} stood in for them"
+
+
+def _intervals(measured: Measured, judged: Judged, precision: str, seed: int) -> dict[str, Any]:
+    from ndp_edge.calib.bootstrap import Side, intervals
+    from ndp_edge.calib.gate import worse
+
+    before, after = measured.answers["fp32"], measured.answers[precision]
+    return dict(
+        intervals(
+            Side(before.scores, before.smoothed),
+            Side(after.scores, after.smoothed),
+            judged.labels,
+            judged.masks,
+            measured.thresholds["fp32"].value,
+            worse=worse(measured.frozen["fp32"], measured.frozen[precision]),
+            seed=seed,
+        )
+    )
+
+
+def _artificial(
+    measured: Measured, max_drop: float, precision: str, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of the artificial defects, all but their false rejects: those are judged on more."""
+    from ndp_edge.calib import gate
+    from ndp_edge.calib.bootstrap import Side, intervals
+
+    defects = measured.defects
+    assert defects is not None
+    threshold = measured.thresholds["fp32"].value
+
+    def summary(answers: Answers) -> dict[str, Any]:
+        found = metrics.summary(
+            answers.scores, defects.labels, answers.smoothed, defects.masks, threshold
+        )
+        return {**found, "false_reject_rate": None}
+
+    before, after = measured.artificial["fp32"], measured.artificial[precision]
+    figures = summary(before), summary(after)
+    known = intervals(
+        Side(before.scores, before.smoothed),
+        Side(after.scores, after.smoothed),
+        defects.labels,
+        defects.masks,
+        threshold,
+        worse=gate.worse(*figures),
+        seed=seed,
+    )
+    count = int(defects.labels.sum())
+    verdict = gate.judge(*figures, max_drop, n_defective=count, name=precision, intervals=known)
+    rows = [dict(row) for row in verdict.rows if row.get("passed") is not None]
+    return [{**row, "on": ARTIFICIAL} for row in rows]
+
+
+def _agreement(measured: Measured, precision: str, max_drop: float) -> dict[str, Any]:
+    """How far good images' scores move, measured by the room below the threshold."""
+    before, after = measured.answers["fp32"].scores, measured.answers[precision].scores
+    moved = float(np.sqrt(np.mean((after.astype(np.float64) - before) ** 2)))
+    room = measured.thresholds["fp32"].value - float(np.median(before))
+    share = moved / room if room > 0 else 0.0 if moved == 0 else float("inf")
+    return {
+        "metric": "score_difference",
+        "fp32": 0.0,
+        precision: share,
+        "worse": share,
+        "low": None,
+        "high": None,
+        "limit": max(AGREEMENT, max_drop),
+        "passed": share <= max(AGREEMENT, max_drop),
+        "shown": None,
+        "on": "good images",
+    }
