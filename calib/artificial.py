@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge import metrics
+from ndp_edge.calib.gate import AREAS
 from ndp_edge.data.defects import make_defect, procedural_source
 from ndp_edge.data.surface_defects import damage
 from ndp_edge.data.surface_textures import Scene
 from ndp_edge.engines.base import Engine
 from ndp_edge.errors import InputError
 from ndp_edge.image import is_gray
-from ndp_edge.scoring import Answers, answer
+from ndp_edge.scoring import answer
 
 MOST_GOOD = 32
 """Good pictures taken at most; three times as many are judged."""
@@ -35,8 +36,6 @@ OPACITY = (0.3, 1.0)
 DARK = 0.2
 """Mean reflectance below which nothing is drawn: a scratch on black shows nothing, and
 `damage` would draw again for ever. Such a picture gets a second pasted defect."""
-
-AREAS = ("image_auroc", "pixel_auroc", "aupro")
 
 
 @dataclass(frozen=True)
@@ -97,29 +96,31 @@ class TuneJudge:
 
     def __init__(self, tune: TuneSet, fp32: Engine) -> None:
         self.tune = tune
-        self._fp32 = answer({"fp32": fp32}, tune.images, "tune fp32")["fp32"]
-        self.fp32 = self._figures(self._fp32)
+        self._maps = answer({"fp32": fp32}, tune.images, "tune fp32")["fp32"].smoothed
+        self.fp32 = figures(self._maps, self._maps, tune)
 
     def score(self, engine: Engine) -> dict[str, float]:
-        """What an engine makes of the tune set.
+        """What an engine makes of the tune set; see `figures`."""
+        told = answer({"tune": engine}, self.tune.images, "tune")["tune"]
+        return figures(told.smoothed, self._maps, self.tune)
 
-        Returns:
-            image_auroc, pixel_auroc, aupro in [0, 1]; score_rms and map_rms, the root of the
-            mean squared difference from FP32 of the scores and of the smoothed maps, in units
-            of the score; ms, the median time of a picture at batch 1.
-        """
-        return self._figures(answer({"tune": engine}, self.tune.images, "tune")["tune"])
 
-    def _figures(self, told: Answers) -> dict[str, float]:
-        found: dict[str, Any] = metrics.summary(
-            told.scores, self.tune.labels, told.smoothed, self.tune.masks, None
-        )
-        return {
-            **{key: float(found[key]) for key in AREAS},
-            "score_rms": _rms(told.scores, self._fp32.scores),
-            "map_rms": _rms(told.smoothed, self._fp32.smoothed),
-            "ms": told.latency["p50"],
-        }
+def figures(
+    maps: NDArray[np.float32], fp32: NDArray[np.float32], tune: TuneSet
+) -> dict[str, float]:
+    """What smoothed maps [N, S, S] of the tune set are worth, and how far they are from FP32's.
+
+    Returns:
+        image_auroc, pixel_auroc, aupro in [0, 1]; score_rms and map_rms, the root of the mean
+        squared difference from FP32 of the scores and of the maps, in units of the score.
+    """
+    scores, before = maps.max(axis=(1, 2)), fp32.max(axis=(1, 2))
+    found: dict[str, Any] = metrics.summary(scores, tune.labels, maps, tune.masks, None)
+    return {
+        **{key: float(found[key]) for key in AREAS},
+        "score_rms": metrics.rms(scores, before),
+        "map_rms": metrics.rms(maps, fp32),
+    }
 
 
 def drop(found: dict[str, float], fp32: dict[str, float]) -> float:
@@ -129,10 +130,6 @@ def drop(found: dict[str, float], fp32: dict[str, float]) -> float:
     far from FP32.
     """
     return sum(max(0.0, fp32[key] - found[key]) for key in AREAS)
-
-
-def _rms(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
 
 
 def _paste(

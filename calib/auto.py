@@ -48,7 +48,7 @@ def calibrate_auto(
     Returns:
         As `calibrate`, with method the one kept, and: asked "auto", judged_on the backend,
         tune the number of pictures, tie TIE, fp32 its figures on them, candidates: one dict per
-        method with method, the figures of `TuneJudge.score` but for the time, drop and kept.
+        method with method, the figures of `TuneJudge.score`, drop and kept.
 
     Raises:
         InputError, MachineError: as `calibrate`; the backend is missing.
@@ -61,7 +61,7 @@ def calibrate_auto(
         judge = TuneJudge(tune, engine)
     figures = {method: _try(data, judge, backend) for method, data in files.items()}
     candidates = [
-        {"method": method, **_untimed(told), "drop": drop(told, judge.fp32)}
+        {"method": method, **told, "drop": drop(told, judge.fp32)}
         for method, told in figures.items()
     ]
     kept = pick(candidates)
@@ -73,7 +73,7 @@ def calibrate_auto(
         "judged_on": backend,
         "tune": len(tune.images),
         "tie": TIE,
-        "fp32": _untimed(judge.fp32),
+        "fp32": judge.fp32,
         "candidates": [{**line, "kept": line["method"] == kept} for line in candidates],
         "seconds": round(time.perf_counter() - began, 3),
     }
@@ -96,7 +96,3 @@ def _try(data: bytes, judge: TuneJudge, backend: str) -> dict[str, float]:
         path.write_bytes(data)
         with open_engine(backend, path, precision="int8") as engine:
             return judge.score(engine)
-
-
-def _untimed(figures: Mapping[str, float]) -> dict[str, float]:
-    return {key: value for key, value in figures.items() if key != "ms"}

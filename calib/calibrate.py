@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def calibrate(
 
 
 def checked(fp32_onnx: Path, images: NDArray[np.uint8]) -> onnx.ModelProto:
-    """The graph to quantise: inlined, conv-transposes as convolutions.
+    """The graph to quantise (`flat`), of a file that fits the images.
 
     Raises:
         InputError: no model of ours, or images that do not fit it.
@@ -70,12 +71,20 @@ def checked(fp32_onnx: Path, images: NDArray[np.uint8]) -> onnx.ModelProto:
             f"calibration images are {images.dtype} {images.shape}; "
             f"this net takes uint8 [N, {height}, {width}, 3]"
         )
+    return flat(exported)
+
+
+def flat(exported: onnx.ModelProto) -> onnx.ModelProto:
+    """The exported float32 model as it is quantised: inlined, conv-transposes as convolutions."""
     return as_convolutions(inline(exported))
 
 
-def quantised(model: onnx.ModelProto, ranges: Ranges) -> bytes:
-    """The int8 Q/DQ model as a file's bytes; equal arguments give equal ones."""
-    return bytes(quantize(model, ranges).SerializeToString(deterministic=True))
+def quantised(model: onnx.ModelProto, ranges: Ranges, *, skip: Collection[str] = ()) -> bytes:
+    """The int8 Q/DQ model as a file's bytes; equal arguments give equal ones.
+
+    Args and errors as of `qdq.quantize`.
+    """
+    return bytes(quantize(model, ranges, skip=skip).SerializeToString(deterministic=True))
 
 
 def describe(

@@ -135,22 +135,27 @@ def _row(
     }
     if before is None and after is None:
         return {**row, "passed": None, "shown": None}
-    shown = None if interval is None else lost is not None and interval.high <= limit + _ROUNDING
+    shown = None if interval is None else lost is not None and not beyond(interval.high, limit)
     return {**row, "passed": lost is not None and not _short(lost, limit, interval), "shown": shown}
+
+
+def beyond(lost: float, limit: float) -> bool:
+    """Is a metric that is worse by `lost` worse by more than its limit?"""
+    return lost > limit + _ROUNDING
 
 
 def _short(lost: float, limit: float, interval: Interval | None) -> bool:
     """Has a metric that is worse by `lost` fallen short?"""
-    if lost <= limit + _ROUNDING:
+    if not beyond(lost, limit):
         return False
-    return interval is None or interval.low > _ROUNDING or lost > EXCUSABLE + _ROUNDING
+    return interval is None or interval.low > _ROUNDING or beyond(lost, EXCUSABLE)
 
 
 def _reason(name: str, rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
     if failed:
         return "; ".join(_complaint(name, row) for row in failed)
     judged = [row for row in rows if row["passed"] is not None]
-    chance = [row for row in judged if row["worse"] > row["limit"] + _ROUNDING]
+    chance = [row for row in judged if beyond(row["worse"], row["limit"])]
     within = [_label(row) for row in judged if row not in chance]
     text = f"{name.upper()} is within its limits: {', '.join(within)}" if within else ""
     parts = [text] if text else []

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import onnx
 
+from ndp_edge.calib.calibrate import flat, quantised
 from ndp_edge.calib.graph import quantisable, scale_groups
-from ndp_edge.calib.qdq import LIMIT, quantize
+from ndp_edge.calib.qdq import LIMIT
 from ndp_edge.calib.ranges import Ranges
-from ndp_edge.calib.subpixel import as_convolutions
 from ndp_edge.calib.whole import activation_scales
 from ndp_edge.engines.base import read_model
 from ndp_edge.engines.unsigned import UNSIGNED_KEY
 from ndp_edge.errors import InputError
-from ndp_edge.export.inline import inline
 from ndp_edge.files import write_atomic
 
 _INNER = (".parts", ".blocks")
@@ -56,11 +55,6 @@ def groups(model: onnx.ModelProto) -> list[Group]:
     for node in nodes:
         readers.setdefault(root[node.input[0]], []).append(node.name)
     return [Group(g, tuple(sorted(tensors[g])), tuple(found)) for g, found in readers.items()]
-
-
-def flat(exported: onnx.ModelProto) -> onnx.ModelProto:
-    """The exported float32 model as `calibrate` quantises it."""
-    return as_convolutions(inline(exported))
 
 
 def stored_ranges(int8: onnx.ModelProto) -> Ranges:
@@ -104,5 +98,4 @@ class Quantised:
         Raises:
             InputError: a name that is no convolution.
         """
-        model = quantize(self.model, self.ranges, skip=convolutions)
-        write_atomic(out, model.SerializeToString(deterministic=True))
+        write_atomic(out, quantised(self.model, self.ranges, skip=convolutions))

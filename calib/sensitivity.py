@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndp_edge import metrics
-from ndp_edge.calib.artificial import TuneSet
+from ndp_edge.calib.artificial import TuneSet, figures
 from ndp_edge.calib.partial import Quantised, groups
 from ndp_edge.console import progress
 from ndp_edge.engines import open_engine
@@ -24,8 +23,6 @@ from ndp_edge.postprocess import smooth_max
 
 GOOD_PICTURES = 4
 """Of the tune split; with their artificial defects twelve pictures a group, about a second."""
-
-AREAS = ("image_auroc", "pixel_auroc", "aupro")
 
 
 def sensitivity(fp32: Path, int8: Path, tune: TuneSet, backend: str) -> dict[str, Any]:
@@ -38,11 +35,10 @@ def sensitivity(fp32: Path, int8: Path, tune: TuneSet, backend: str) -> dict[str
         backend: "openvino" or "onnxruntime".
 
     Returns:
-        backend, pictures, seconds; fp32 and int8: their figures (image_auroc, pixel_auroc,
-        aupro, score_rms, map_rms: root mean squared difference from FP32 of scores and
-        smoothed maps); layers: for each group name, tensors, convolutions, its figures when it
-        is back in float, and gain, the share of the mean squared map difference that goes with
-        it (negative: it got worse); the largest gain first.
+        backend, pictures, seconds; fp32 and int8: their `artificial.figures`; layers: for each
+        group name, tensors, convolutions, its figures when it is back in float, and gain, the
+        share of the mean squared map difference that goes with it (negative: it got worse); the
+        largest gain first.
 
     Raises:
         InputError: files that do not belong together.
@@ -53,16 +49,16 @@ def sensitivity(fp32: Path, int8: Path, tune: TuneSet, backend: str) -> dict[str
     found = groups(quantised.model)
     yardstick = _answer(backend, fp32, "fp32", tune)
 
-    def figures(model: Path, precision: str = "int8") -> dict[str, Any]:
-        return _figures(_answer(backend, model, precision, tune), yardstick, tune)
+    def told_of(model: Path) -> dict[str, float]:
+        return figures(_answer(backend, model, "int8", tune), yardstick, tune)
 
-    whole = figures(int8)
+    whole = told_of(int8)
     layers = []
     with tempfile.TemporaryDirectory(prefix="ndp-edge-layers-") as folder:
         trial = Path(folder) / "trial.onnx"
         for group in progress(found, total=len(found), label="layers"):
             quantised.leave_float(group.convolutions, trial)
-            told = figures(trial)
+            told = told_of(trial)
             line = {
                 "name": group.name,
                 "tensors": list(group.tensors),
@@ -75,7 +71,7 @@ def sensitivity(fp32: Path, int8: Path, tune: TuneSet, backend: str) -> dict[str
         "backend": backend,
         "pictures": len(tune.images),
         "seconds": round(time.perf_counter() - began, 3),
-        "fp32": _figures(yardstick, yardstick, tune),
+        "fp32": figures(yardstick, yardstick, tune),
         "int8": whole,
         "layers": sorted(layers, key=lambda line: -line["gain"]),
     }
@@ -90,17 +86,3 @@ def _answer(backend: str, model: Path, precision: str, tune: TuneSet) -> NDArray
     with open_engine(backend, model, precision=precision) as engine:
         maps = np.concatenate([engine.infer(image[None]) for image in tune.images])
     return smooth_max(maps)[0]
-
-
-def _figures(maps: NDArray[np.float32], fp32: NDArray[np.float32], tune: TuneSet) -> dict[str, Any]:
-    scores, before = maps.max(axis=(1, 2)), fp32.max(axis=(1, 2))
-    told = metrics.summary(scores, tune.labels, maps, tune.masks, None)
-    return {
-        **{key: told[key] for key in AREAS},
-        "score_rms": _rms(scores, before),
-        "map_rms": _rms(maps, fp32),
-    }
-
-
-def _rms(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))

@@ -12,13 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ndp_edge import (
-    build_calibrate,
-    build_card,
-    build_inputs,
-    build_report,
-    build_trt,
-)
+from ndp_edge import build_calibrate, build_card, build_inputs, build_report, build_trt
 from ndp_edge.build_batches import parse_batches, try_batches
 from ndp_edge.build_choice import passed, pick_precision
 from ndp_edge.build_fallback import Course, WayBack, way_back
@@ -62,13 +56,10 @@ def make_models(
     """
     models = {"fp32": net.model}
     calibration: dict[str, Any] = {}
-    if args.precision == "fp16":
+    if args.precision == "fp16" or (args.precision == "auto" and backend == TRT):
         models["fp16"] = writer.path("model.fp16.onnx")
         build_trt.write_fp16(net.model, models["fp16"])
-    elif args.precision != "fp32":
-        if args.precision == "auto" and backend == TRT:
-            models["fp16"] = writer.path("model.fp16.onnx")
-            build_trt.write_fp16(net.model, models["fp16"])
+    if args.precision in ("int8", "auto"):
         models["int8"] = writer.path("model.int8.onnx")
         calibration = build_calibrate.quantise(
             net,

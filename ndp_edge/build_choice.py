@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ndp_edge.console import counted
+
 Gates = Mapping[str, Mapping[str, Any]]
 
 FP32_ONLY = {"passed": True, "reason": "FP32 only: no lower precision to compare", "rows": []}
@@ -48,11 +50,6 @@ def gate_of(emitted: str, gates: Gates) -> dict[str, Any]:
     return dict(gates.get(emitted) or gates.get("int8") or next(iter(gates.values())))
 
 
-def counted(convolutions: int) -> str:
-    """ "1 convolution", "2 convolutions"."""
-    return f"{convolutions} convolution{'s' * (convolutions != 1)}"
-
-
 def lines(
     metrics: Mapping[str, Mapping[str, Any]],
     gates: Gates,
@@ -84,7 +81,7 @@ def lines(
         if mixed and precision == "int8":
             whole = {"name": "INT8 throughout", "ms": fallback["whole_ms"], "passed": False}
             told.append({**whole, "emitted": False})
-            one |= {"name": f"INT8, {counted(len(fallback['float']))} in float"}
+            one |= {"name": f"INT8, {counted(len(fallback['float']), 'convolution')} in float"}
             one |= {"ms": fallback["ms"]}
         told.append(one)
     return [{**one, "speed": told[0]["ms"] / one["ms"]} for one in told]

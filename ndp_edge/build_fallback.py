@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ndp_edge import build_gate
-from ndp_edge.build_choice import counted
 from ndp_edge.build_inputs import Judged
 from ndp_edge.build_measure import Measured, again, measure
-from ndp_edge.console import info
+from ndp_edge.console import counted, info
 from ndp_edge.data.splits import Splits
 from ndp_edge.engines import RUNNABLE, open_engine
 from ndp_edge.files import write_atomic
@@ -129,7 +128,7 @@ def _fall_back(
     for number, groups in enumerate(attempts(start.sensitivity["layers"])):
         names = [name for group in groups for name in group["convolutions"]]
         layers = [say(group) for group in groups]
-        info(f"INT8 fell short; trying with {counted(len(names))} in float")
+        info(f"INT8 fell short; trying with {counted(len(names), 'convolution')} in float")
         room = folder / str(number)
         room.mkdir()
         mixed = room / "model.int8.onnx"
@@ -165,7 +164,7 @@ def _adopt(
 def _told(record: Mapping[str, Any]) -> str:
     slower = record["ms"] / record["whole_ms"]
     return (
-        f"INT8 passed with {counted(len(record['float']))} in float, reading "
+        f"INT8 passed with {counted(len(record['float']), 'convolution')} in float, reading "
         f"{', '.join(record['layers'])}: {record['whole_ms']:.2f} to {record['ms']:.2f} ms a "
         f"picture ({slower:.2f} times the time of INT8 throughout; FP32 {record['fp32_ms']:.2f})"
     )

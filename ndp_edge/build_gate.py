@@ -7,7 +7,8 @@ the net was trained with; what it costs on real defects they do not show, and th
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from ndp_edge import metrics
 from ndp_edge.build_inputs import Judged
 from ndp_edge.build_measure import Measured
 from ndp_edge.scoring import Answers
+
+if TYPE_CHECKING:
+    from ndp_edge.calib.artificial import TuneSet
+    from ndp_edge.calib.gate import Verdict
 
 ARTIFICIAL = "artificial defects"
 AGREEMENT = 0.25
@@ -34,25 +39,20 @@ def judge(
         precision: the one to judge.
         seed: of the bootstrap.
     """
-    from ndp_edge.calib import gate
-
-    verdict = gate.judge(
-        measured.frozen["fp32"],
-        measured.frozen[precision],
-        max_drop,
-        n_good=int(np.sum(judged.labels == 0)) or None,
-        n_defective=int(np.sum(judged.labels == 1)) or None,
-        name=precision,
-        intervals=_intervals(measured, judged, precision, seed),
+    threshold = measured.thresholds["fp32"].value
+    verdict = _verdict(
+        measured.answers, measured.frozen, judged, threshold, max_drop, precision, seed
     )
     rows = [dict(row) for row in verdict.rows]
     passed, reason = bool(verdict.passed), verdict.reason
     if measured.defects is not None:
+        from ndp_edge.calib import gate
+
         # `passed` stands whatever the artificial ones say: they can only add failures.
         rows = [row for row in rows if row.get("passed") is not None]
         rows += [
             _agreement(measured, precision, max_drop),
-            *_artificial(measured, max_drop, precision, seed),
+            *_artificial(measured, measured.defects, max_drop, precision, seed),
         ]
         both = gate.conclude(rows, precision)
         passed, reason = passed and both.passed, _said(both.reason, passed, reason)
@@ -61,7 +61,7 @@ def judge(
         "reason": reason,
         "rows": rows,
         "max_drop": max_drop,
-        "frozen_threshold": measured.thresholds["fp32"].value,
+        "frozen_threshold": threshold,
         "images": {
             "good": int(np.sum(judged.labels == 0)),
             "defective": int(np.sum(judged.labels == 1)),
@@ -75,33 +75,43 @@ def _said(both: str, passed: bool, reason: str) -> str:
     return f"{said}; there are no defective images: {ARTIFICIAL} stood in for them"
 
 
-def _intervals(measured: Measured, judged: Judged, precision: str, seed: int) -> dict[str, Any]:
-    from ndp_edge.calib.bootstrap import Side, intervals
-    from ndp_edge.calib.gate import worse
+def _verdict(
+    answers: Mapping[str, Answers],
+    figures: Mapping[str, Mapping[str, Any]],
+    images: Judged | TuneSet,
+    threshold: float,
+    max_drop: float,
+    precision: str,
+    seed: int,
+) -> Verdict:
+    """`calib.gate`'s verdict on one set of images, with intervals.
 
-    before, after = measured.answers["fp32"], measured.answers[precision]
-    return dict(
-        intervals(
-            Side(before.scores, before.smoothed),
-            Side(after.scores, after.smoothed),
-            judged.labels,
-            judged.masks,
-            measured.thresholds["fp32"].value,
-            worse=worse(measured.frozen["fp32"], measured.frozen[precision]),
-            seed=seed,
-        )
+    Args:
+        answers, figures: precision -> what it said, and its accuracy at the threshold.
+        images: labels and masks of what was answered.
+    """
+    from ndp_edge.calib import gate
+    from ndp_edge.calib.bootstrap import Side, intervals
+
+    fp32, low = (Side(answers[p].scores, answers[p].smoothed) for p in ("fp32", precision))
+    both = figures["fp32"], figures[precision]
+    known = intervals(
+        fp32, low, images.labels, images.masks, threshold, worse=gate.worse(*both), seed=seed
+    )
+    return gate.judge(
+        *both,
+        max_drop,
+        n_good=int(np.sum(images.labels == 0)) or None,
+        n_defective=int(np.sum(images.labels == 1)) or None,
+        name=precision,
+        intervals=known,
     )
 
 
 def _artificial(
-    measured: Measured, max_drop: float, precision: str, seed: int
+    measured: Measured, defects: TuneSet, max_drop: float, precision: str, seed: int
 ) -> list[dict[str, Any]]:
     """Rows of the artificial defects, all but their false rejects: those are judged on more."""
-    from ndp_edge.calib import gate
-    from ndp_edge.calib.bootstrap import Side, intervals
-
-    defects = measured.defects
-    assert defects is not None
     threshold = measured.thresholds["fp32"].value
 
     def summary(answers: Answers) -> dict[str, Any]:
@@ -110,19 +120,8 @@ def _artificial(
         )
         return {**found, "false_reject_rate": None}
 
-    before, after = measured.artificial["fp32"], measured.artificial[precision]
-    figures = summary(before), summary(after)
-    known = intervals(
-        Side(before.scores, before.smoothed),
-        Side(after.scores, after.smoothed),
-        defects.labels,
-        defects.masks,
-        threshold,
-        worse=gate.worse(*figures),
-        seed=seed,
-    )
-    count = int(defects.labels.sum())
-    verdict = gate.judge(*figures, max_drop, n_defective=count, name=precision, intervals=known)
+    figures = {p: summary(measured.artificial[p]) for p in ("fp32", precision)}
+    verdict = _verdict(measured.artificial, figures, defects, threshold, max_drop, precision, seed)
     rows = [dict(row) for row in verdict.rows if row.get("passed") is not None]
     return [{**row, "on": ARTIFICIAL} for row in rows]
 
@@ -130,7 +129,7 @@ def _artificial(
 def _agreement(measured: Measured, precision: str, max_drop: float) -> dict[str, Any]:
     """How far good images' scores move, measured by the room below the threshold."""
     before, after = measured.answers["fp32"].scores, measured.answers[precision].scores
-    moved = float(np.sqrt(np.mean((after.astype(np.float64) - before) ** 2)))
+    moved = metrics.rms(after, before)
     room = measured.thresholds["fp32"].value - float(np.median(before))
     share = moved / room if room > 0 else 0.0 if moved == 0 else float("inf")
     return {

@@ -148,6 +148,11 @@ def _auroc(values: NDArray[Any], positive: NDArray[np.bool_], what: str) -> floa
     return (won + won_or_tied) / (2 * high.size * low.size)
 
 
+def rms(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Root of the mean squared difference of two arrays of one shape, summed in float64."""
+    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
+
+
 def region_weights(masks: NDArray[np.bool_]) -> Array:
     """For each defective pixel of masks [N, H, W], in the order of masks[masks], 1 / (pixels of
     its 8-connected region); at least one pixel must be defective."""

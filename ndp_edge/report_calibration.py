@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ndp_edge.report_tables import NONE, esc
+from ndp_edge.report_tables import NONE, esc, figure_cells
 
 COLUMNS = {
     "image_auroc": "image AUROC",
@@ -60,6 +60,4 @@ def calibration_section(report: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> str:
-    values = (figures.get(key) for key in COLUMNS)
-    shown = (f"{value:.5f}" if isinstance(value, float) else NONE for value in values)
-    return f"<tr><td>{esc(name)}</td>{''.join(f'<td>{cell}</td>' for cell in shown)}</tr>"
+    return f"<tr><td>{esc(name)}</td>{figure_cells(figures, COLUMNS)}</tr>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ndp_edge.calib.gate import EXCUSABLE, beyond
 from ndp_edge.report_svg import DEFECT, GOOD, GRAY, INK, REJECT, WIDTH, line, svg, text
 from ndp_edge.report_tables import KEYS, NONE, esc
 
@@ -15,9 +16,9 @@ EXPLAINED = (
     "this kind may be: each of its ends holds with 95 % (paired bootstrap over the pictures; false "
     "rejects and misses by a closed formula on the pictures that only one of both gets wrong). A "
     "figure falls short when it is worse by more than its limit here, and either its interval "
-    "lies above 0 or it is worse by more than 0.05; a smaller loss that chance explains passes, "
-    "and is said. “Shown” means that the whole interval is within the limit: other pictures would "
-    "pass too."
+    f"lies above 0 or it is worse by more than {EXCUSABLE:g}; a smaller loss that chance explains "
+    "passes, and is said. “Shown” means that the whole interval is within the limit: other "
+    "pictures would pass too."
 )
 """The rule of `calib.gate`, in plain words."""
 
@@ -39,7 +40,7 @@ def said(row: Row) -> str:
     if not row["passed"]:
         return "FELL SHORT"
     lost, limit = row.get("worse"), row.get("limit")
-    if lost is not None and limit is not None and lost > limit + 1e-9:
+    if lost is not None and limit is not None and beyond(lost, limit):
         return "beyond, may be chance"
     shown = row.get("shown")
     return "within" if shown is None else "within, shown" if shown else "within, not shown"
@@ -141,7 +142,7 @@ def _chart(rows: Sequence[Row]) -> str:
     ]
     for i, row in enumerate(shown):
         y, unit = ROW * i + ROW / 2, float(row["limit"])
-        excused = DEFECT if float(row["worse"]) > unit + 1e-9 else GOOD
+        excused = DEFECT if beyond(float(row["worse"]), unit) else GOOD
         colour = excused if row["passed"] else REJECT
         parts.append(text(NAMES, y + 4, row_name(row), anchor="end", size=11))
         if row.get("low") is not None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ndp_edge.calib.fallback import say
+from ndp_edge.console import counted
 from ndp_edge.report_svg import GRAY, INK, LEFT, REJECT, WIDTH, line, svg, text
-from ndp_edge.report_tables import NONE, esc
+from ndp_edge.report_tables import esc, figure_cells
 
 Layers = Sequence[Mapping[str, Any]]
 
@@ -50,7 +51,7 @@ def _fallback(fallback: Mapping[str, Any]) -> str:
     if not attempts:
         return ""
     lines = "".join(
-        f"<li>{one['convolutions']} convolution{'s' * (one['convolutions'] != 1)}, reading "
+        f"<li>{counted(one['convolutions'], 'convolution')}, reading "
         f"{esc(', '.join(one['layers']))}: "
         f"{'passed' if one['passed'] else 'failed, ' + esc(one['reason'])}</li>"
         for one in attempts
@@ -58,7 +59,7 @@ def _fallback(fallback: Mapping[str, Any]) -> str:
     told = (
         f"<h3>The way back</h3><p>The gate failed with everything in int8: "
         f"{esc(fallback.get('reason', ''))}. Then layers went back to float, the costliest first; "
-        f"the gate was asked {len(attempts)} time{'s' * (len(attempts) != 1)}.</p>"
+        f"the gate was asked {counted(len(attempts), 'time')}.</p>"
         f"<ol>{lines}</ol>"
     )
     if not fallback.get("float"):
@@ -114,7 +115,5 @@ def _scroll(head: str, rows: Sequence[str]) -> str:
 
 
 def _row(name: str, share: str, figures: Mapping[str, Any]) -> str:
-    values = (figures.get(key) for key in COLUMNS)
-    shown = (f"{value:.5f}" if isinstance(value, float) else NONE for value in values)
-    cells = "".join(f"<td>{cell}</td>" for cell in shown)
+    cells = figure_cells(figures, COLUMNS)
     return f'<tr><td class="wide">{esc(name)}</td><td>{share}</td>{cells}</tr>'

@@ -84,6 +84,13 @@ def show_value(key: str, value: Any) -> str:
     return f"{100 * value:.2f} %" if key in RATES else f"{value:.4f}"
 
 
+def figure_cells(figures: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Table cells of measured figures to five digits; a dash for what there is none of."""
+    values = (figures.get(key) for key in keys)
+    shown = (f"{value:.5f}" if isinstance(value, float) else NONE for value in values)
+    return "".join(f"<td>{cell}</td>" for cell in shown)
+
+
 def metrics_section(report: Report) -> str:
     """All report keys, one column per precision."""
     metrics: Mapping[str, Report] = report.get("metrics") or {}

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ndp_edge.calib import sensitivity as room
 from ndp_edge.calib.artificial import make_tune_set
-from ndp_edge.calib.calibrate import calibrate, checked, quantised
+from ndp_edge.calib.calibrate import calibrate, checked, flat, quantised
 from ndp_edge.calib.fallback import MOST, STEPS, attempts, say
 from ndp_edge.calib.graph import quantisable
-from ndp_edge.calib.partial import Group, Quantised, flat, groups
+from ndp_edge.calib.partial import Group, Quantised, groups
 from ndp_edge.calib.ranges import collect_ranges
 from ndp_edge.calib.sensitivity import sensitivity
 from ndp_edge.engines import open_engine

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,64 +13,28 @@ import pytest
 from numpy.typing import NDArray
 
 from ndp_edge.bench import pipeline_share
-from ndp_edge.bundle import BundleWriter
 from ndp_edge.engines.base import Engine
 from ndp_edge.image import write_png
-from ndp_edge.model.config import preset
 
 SIZE = 64
 SLOW, FAST = 0.060, 0.020
 """Seconds that the engines sleep: what the figures must show, whatever else the machine does."""
 
 
-class Sleeper(Engine):
-    """An engine whose time is known; its map is the picture's brightness."""
+@pytest.fixture(autouse=True)
+def sleepers(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines whose times are known."""
 
-    name = "openvino"
+    class Sleeper(kit.Brightness):  # type: ignore[misc, name-defined]
+        def _infer(self, images: NDArray[np.uint8]) -> Any:
+            time.sleep(SLOW if self.precision == "fp32" else FAST)
+            return super()._infer(images)
 
-    def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        time.sleep(SLOW if self.precision == "fp32" else FAST)
-        maps: NDArray[np.float32] = images.mean(axis=3, dtype=np.float32) / np.float32(255)
-        return maps
+    def open_sleeper(_backend: str, _model: Path, *, precision: str, **_: Any) -> Engine:
+        engine: Engine = Sleeper(precision, (SIZE, SIZE))
+        return engine
 
-    def _submit(self, images: NDArray[np.uint8]) -> Any:
-        return self._infer(images)
-
-    def _collect(self, handle: Any) -> NDArray[np.float32]:
-        answer: NDArray[np.float32] = handle
-        return answer
-
-    def _describe(self) -> dict[str, Any]:
-        return {"device": "test", "threads": 1, "versions": {}}
-
-    def _close(self, pending: list[Any]) -> None:
-        pending.clear()
-
-
-def open_sleeper(_backend: str, _model: Path, *, precision: str, **_: Any) -> Engine:
-    return Sleeper(precision, (SIZE, SIZE))
-
-
-@pytest.fixture
-def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(pipeline_share, "open_engine", open_sleeper)
-    empty = ("package", "input", "output", "calibration", "splits", "training", "metrics", "gate")
-    manifest = {
-        **{key: {} for key in (*empty, "latency_ms")},
-        "created": "2026-11-25T20:00:00+00:00",
-        "config": asdict(preset("nano", image_size=SIZE)),
-        "engines": [
-            {"backend": "openvino", "precision": "int8", "file": "model.int8.onnx"},
-            {"backend": "openvino", "precision": "fp32", "file": "model.onnx"},
-        ],
-        "default": {"backend": "openvino", "precision": "int8"},
-        "threshold": {"value": 0.5},
-        "golden": {"file": "golden.npz"},
-    }
-    with BundleWriter(tmp_path / "bundle") as writer:
-        for name in ("model.int8.onnx", "model.onnx", "golden.npz"):
-            writer.path(name).write_bytes(b"x")
-        return writer.commit(manifest)
 
 
 @pytest.fixture
