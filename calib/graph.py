@@ -35,6 +35,12 @@ def quantisable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
+def float_convolutions(int8: onnx.ModelProto) -> int:
+    """How many convolutions of an int8 model of ours are left in float: weights not dequantised."""
+    constant = {tensor.name for tensor in int8.graph.initializer}
+    return sum(n.op_type in CONVOLUTIONS and n.input[1] in constant for n in int8.graph.node)
+
+
 def scale_groups(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, str]:
     """Activation tensor to quantise -> the tensor that names its group; a group has one scale.
 

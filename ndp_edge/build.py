@@ -115,7 +115,7 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
             batches=batches,
         )
         clock.lap("build")
-    notes += build_trt.notes(built, judge_on if judge_on != backend else None)
+    notes += build_trt.notes(built, judge_on if judge_on != backend else None, models.get("int8"))
     layers = look_inside(judge_on, runnable[emitted], judged, emitted)
     return Work(
         net, data, splits, judged, judge_on, why, calibration, measured, gates, emitted, notes,

@@ -69,6 +69,7 @@ def test_the_report_says_what_was_judged_and_what_runs_in_int8(crossed: Path) ->
     assert report["backend"] == "openvino"  # the figures are its
     (note,) = [n for n in report["notes"] if "judged on openvino" in n]
     assert "the tensorrt-rtx engines (sm86, sm120) were not run here" in note
+    assert not [n for n in report["notes"] if "asked for int8" in n]  # one in float is as asked
     for engine in report["engines"]:
         kinds = [x["precision"] for x in engine["layers"] if "onvolution" in x["type"]]
         assert set(kinds) == {"int8", "fp16"}
