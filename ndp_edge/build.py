@@ -82,7 +82,7 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
     models, calibration = make_models(args, net, splits, writer, judge_on)
     clock.lap("calibrate")
     card = build_card.OnCard(writer.path, models, batches, args.variant)
-    course = Course(models, judge_on, splits, judged, rate, args.max_drop)
+    course = Course(models, judge_on, splits, judged, rate, args.max_drop, calibration)
     if backend == TRT:
         card.build()
         course = replace(course, realise=card.realise)
@@ -137,9 +137,11 @@ def ask_the_gate(
     """
     measured = measure(course.backend, runnable, course.splits, course.judged, course.rate)
     gates = {precision: course.judge(measured, precision) for precision in lower(measured)}
-    if "int8" not in gates or (gates["int8"]["passed"] and not layers):
-        return WayBack(measured, gates.get("int8", {})), gates
-    found = way_back(course, runnable, measured, gates["int8"])
+    gate = gates.get("int8")
+    # No layer in float makes good product of what calibrated.
+    if gate is None or (gate["passed"] and not layers) or not gate["calibration"]["passed"]:
+        return WayBack(measured, gate or {}), gates
+    found = way_back(course, runnable, measured, gate)
     return found, {**gates, "int8": found.gate}
 
 
@@ -149,7 +151,7 @@ def look_inside(backend: str, model: Path, judged: Judged, precision: str) -> li
         return []
     from ndp_edge.engines.executed import executed_layers
 
-    return executed_layers(model, judged.images[:1], precision=precision, runs=3)
+    return executed_layers(model, judged.images[:1], precision=precision, runs=9)
 
 
 def keep(work: Work, writer: BundleWriter, *, force: bool) -> Path:

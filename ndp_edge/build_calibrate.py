@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ndp_edge.build_inputs import Net
 from ndp_edge.console import info
 from ndp_edge.data.folder import Sample, load_images
 from ndp_edge.data.splits import Splits
-from ndp_edge.engines import RUNNABLE
+from ndp_edge.engines import RUNNABLE, open_engine
 from ndp_edge.errors import InputError
 from ndp_edge.image import read_square
+from ndp_edge.scoring import answer
 
 if TYPE_CHECKING:
     from ndp_edge.calib.artificial import TuneSet
@@ -79,16 +83,17 @@ def quantise(
 
     Returns:
         As `calibrate` or `calibrate_auto`, with pool (pictures that there were to choose from),
-        files (name -> sha256 of those chosen) and hashes (sorted).
+        files (name -> sha256 of those chosen), hashes (sorted) and scores (name -> FP32's score,
+        for `build_pictures`).
     """
     size = net.config.image_size
+    judge = backend if backend in RUNNABLE else "onnxruntime"
     samples = calibration_samples(splits, wanted, size)
     images = load_images(samples, size)
     info(f"calibrating on {len(samples)} good images ({method})")
     if method == "auto":
         from ndp_edge.calib.auto import calibrate_auto
 
-        judge = backend if backend in RUNNABLE else "onnxruntime"
         tune = tune_set(splits, size)
         done = calibrate_auto(net.model, images, out, tune=tune, backend=judge, seed=splits.seed)
     else:
@@ -96,8 +101,20 @@ def quantise(
 
         done = calibrate(net.model, images, out, method=method, seed=splits.seed)
     files = {sample.name: splits.hashes[sample.name] for sample in samples}
-    told = {"pool": len(splits.calibration), "files": files}
+    scores = _fp32_scores(net.model, images, judge)
+    told = {
+        "pool": len(splits.calibration),
+        "files": files,
+        "scores": dict(zip(files, scores, strict=True)),
+    }
     return {**done, **told, "hashes": sorted(set(files.values()))}
+
+
+def _fp32_scores(model: Path, images: NDArray[np.uint8], backend: str) -> list[float]:
+    """Of the very arrays that calibrated, whatever file they came from."""
+    with open_engine(backend, model, precision="fp32") as engine:
+        found = answer({"fp32": engine}, images, "calibration")["fp32"]
+    return [float(score) for score in found.scores]
 
 
 def _by_content(splits: Splits, samples: list[Sample]) -> list[Sample]:

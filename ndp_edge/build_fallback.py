@@ -18,6 +18,7 @@ import numpy as np
 from ndp_edge import build_gate
 from ndp_edge.build_inputs import Judged
 from ndp_edge.build_measure import Measured, again, measure
+from ndp_edge.build_pictures import judge_pictures
 from ndp_edge.console import counted, info
 from ndp_edge.data.splits import Splits
 from ndp_edge.engines import RUNNABLE, open_engine
@@ -51,6 +52,7 @@ class Course:
         splits, judged: whose pictures do what.
         rate: the false-reject rate to aim at.
         max_drop: the gate's limit.
+        calibration: of `build_calibrate.quantise`; empty without INT8.
         realise: see `Realise`.
     """
 
@@ -60,11 +62,17 @@ class Course:
     judged: Judged
     rate: float
     max_drop: float
+    calibration: Mapping[str, Any]
     realise: Realise = as_it_is
 
     def judge(self, measured: Measured, precision: str = "int8") -> dict[str, Any]:
         """The gate's verdict on one precision."""
-        return build_gate.judge(measured, self.judged, self.max_drop, precision, self.splits.seed)
+        seed = self.splits.seed
+        verdict = build_gate.judge(measured, self.judged, self.max_drop, precision, seed)
+        if precision != "int8":
+            return verdict
+        pictures = judge_pictures(self.calibration, measured.thresholds["fp32"])
+        return build_gate.with_pictures(verdict, pictures)
 
 
 @dataclass(frozen=True)

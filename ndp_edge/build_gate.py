@@ -70,6 +70,15 @@ def judge(
     }
 
 
+def with_pictures(verdict: dict[str, Any], pictures: dict[str, Any]) -> dict[str, Any]:
+    """`judge`'s verdict and that of `build_pictures` on what calibrated: both must pass."""
+    found = {**verdict, "calibration": pictures}
+    if pictures["passed"]:
+        return found
+    reasons = [pictures["reason"]] if verdict["passed"] else [verdict["reason"], pictures["reason"]]
+    return {**found, "passed": False, "reason": "; ".join(reasons)}
+
+
 def _said(both: str, passed: bool, reason: str) -> str:
     said = both if passed else f"{reason}; {both}"
     return f"{said}; there are no defective images: {ARTIFICIAL} stood in for them"

@@ -26,12 +26,14 @@ def calibration_keys(calibration: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         calibration: the flat facts. calibration_files: picture -> SHA-256 of its file; absent
-        without INT8. calibration_methods: TRIED; absent unless methods were tried.
+        without INT8, as is calibration_scores: picture -> FP32's score. calibration_methods:
+        TRIED; absent unless methods were tried.
     """
-    apart = ("files", "hashes", *TRIED)
+    apart = ("files", "scores", "hashes", *TRIED)
     told: dict[str, Any] = {"calibration": {k: v for k, v in calibration.items() if k not in apart}}
     if calibration.get("files"):
         told["calibration_files"] = calibration["files"]
+        told["calibration_scores"] = calibration["scores"]
     if calibration.get("candidates"):
         told["calibration_methods"] = {key: calibration[key] for key in TRIED}
     return told

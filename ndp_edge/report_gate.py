@@ -53,7 +53,7 @@ def gate_section(report: Mapping[str, Any]) -> str:
     choices: Sequence[Row] = report.get("choices") or ()
     parts = [_choices(choices, report.get("judged_on"))] if len(choices) > 1 else []
     if rows:
-        told = f"<h2>What the gate saw</h2><p>{esc(EXPLAINED)}</p>{_counts(gate)}"
+        told = f"<h2>What the gate saw</h2><p>{esc(EXPLAINED)}</p>{_counts(gate)}{_pictures(gate)}"
         parts.append(f"{told}{_chart(rows)}{_table(rows)}")
     return "\n".join(f"<section>{part}</section>" for part in parts)
 
@@ -91,6 +91,15 @@ def _counts(gate: Row) -> str:
             "what INT8 costs on real ones these cannot show"
         )
     return f"<p>{told}.</p>"
+
+
+def _pictures(gate: Row) -> str:
+    """One sentence on the pictures that calibrated."""
+    found: Row = gate.get("calibration") or {}
+    if not found:
+        return ""
+    kind = "" if found["passed"] else ' class="wrong"'
+    return f"<p><span{kind}>{esc(found['reason'])}.</span></p>"
 
 
 def _table(rows: Sequence[Row]) -> str:
