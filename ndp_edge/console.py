@@ -130,6 +130,11 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
 
 
+def counted(number: int, word: str) -> str:
+    """ "1 layer", "2 layers"."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def table(rows: Iterable[Iterable[object]]) -> str:
     """Rows of cells as aligned columns: the first left, the others right."""
     cells = [[str(cell) for cell in row] for row in rows]

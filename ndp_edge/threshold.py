@@ -45,6 +45,11 @@ class Threshold:
     method: str = METHOD
     achievable: float = 0.0
 
+    @property
+    def rank(self) -> int:
+        """k: `value` is the k-th smallest of the n scores."""
+        return _rank(self.target, self.n)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
