@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from ndp_edge.calib.graph import quantisable
 from ndp_edge.calib.qdq import quantize
-from ndp_edge.calib.ranges import collect_ranges
+from ndp_edge.calib.ranges import Ranges, collect_ranges
 from ndp_edge.calib.subpixel import as_convolutions
 from ndp_edge.engines.base import image_size, read_model
 from ndp_edge.errors import InputError
@@ -36,8 +38,8 @@ def calibrate(
         images: uint8 [N, H, W, 3] RGB of the model's size: good product, none of it used to
             train, to set the threshold or to test.
         out: where to write.
-        method: "minmax", "entropy" or "percentile" (see `ranges.collect_ranges`).
-        seed: for methods that draw at random.
+        method: one of `ranges.METHODS`; see `ranges.collect_ranges`.
+        seed: recorded; no method draws at random.
 
     Returns:
         method, n (images), seed, tensors (activations quantised), convolutions (in int8),
@@ -49,6 +51,19 @@ def calibrate(
         MachineError: onnxruntime is missing.
     """
     began = time.perf_counter()
+    model = checked(fp32_onnx, images)
+    ranges = collect_ranges(model, images, method)
+    write_atomic(out, quantised(model, ranges))
+    told = describe(model, ranges, method, seed, len(images))
+    return {**told, "seconds": round(time.perf_counter() - began, 3)}
+
+
+def checked(fp32_onnx: Path, images: NDArray[np.uint8]) -> onnx.ModelProto:
+    """The graph to quantise (`flat`), of a file that fits the images.
+
+    Raises:
+        InputError: no model of ours, or images that do not fit it.
+    """
     exported = read_model(fp32_onnx, "fp32")
     height, width = image_size(exported)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
@@ -56,15 +71,30 @@ def calibrate(
             f"calibration images are {images.dtype} {images.shape}; "
             f"this net takes uint8 [N, {height}, {width}, 3]"
         )
-    model = as_convolutions(inline(exported))
-    ranges = collect_ranges(model, images, method, seed)
-    data = quantize(model, ranges).SerializeToString(deterministic=True)
-    write_atomic(out, data)
+    return flat(exported)
+
+
+def flat(exported: onnx.ModelProto) -> onnx.ModelProto:
+    """The exported float32 model as it is quantised: inlined, conv-transposes as convolutions."""
+    return as_convolutions(inline(exported))
+
+
+def quantised(model: onnx.ModelProto, ranges: Ranges, *, skip: Collection[str] = ()) -> bytes:
+    """The int8 Q/DQ model as a file's bytes; equal arguments give equal ones.
+
+    Args and errors as of `qdq.quantize`.
+    """
+    return bytes(quantize(model, ranges, skip=skip).SerializeToString(deterministic=True))
+
+
+def describe(
+    model: onnx.ModelProto, ranges: Ranges, method: str, seed: int, count: int
+) -> dict[str, Any]:
+    """What `calibrate` returns, less the time."""
     return {
         "method": method,
-        "n": len(images),
+        "n": count,
         "seed": seed,
         "tensors": len(ranges),
         "convolutions": len(quantisable(model)),
-        "seconds": round(time.perf_counter() - began, 3),
     }

@@ -15,14 +15,30 @@ def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in model.graph.node for name in node.output}
 
 
+IMAGE = "image01"
+"""The camera's image in [0, 1], as the exporter names it."""
+
+
 def quantisable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that run in int8: every (transposed) convolution with constant weights."""
+    """The nodes that run in int8: every (transposed) convolution with constant weights but one.
+
+    The convolution that reads the camera's image stays in float. Symmetric int8 has 128 codes
+    for a picture's 256 levels: on a net trained on KolektorSDD that rounding alone brought 38 %
+    of the maps' squared error, and most of AUPRO's drop of 0.010 on artificial defects. In
+    float it takes no longer: three channels do not fill an int8 dot product.
+    """
     constant = {tensor.name for tensor in model.graph.initializer}
     return [
         node
         for node in model.graph.node
-        if node.op_type in CONVOLUTIONS and node.input[1] in constant
+        if node.op_type in CONVOLUTIONS and node.input[1] in constant and node.input[0] != IMAGE
     ]
+
+
+def float_convolutions(int8: onnx.ModelProto) -> int:
+    """How many convolutions of an int8 model of ours are left in float: weights not dequantised."""
+    constant = {tensor.name for tensor in int8.graph.initializer}
+    return sum(n.op_type in CONVOLUTIONS and n.input[1] in constant for n in int8.graph.node)
 
 
 def scale_groups(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, str]:

@@ -9,34 +9,53 @@ image is reduced to a histogram per tensor and forgotten.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from ndp_edge.calib.clipping import BINS, CLIPS
 from ndp_edge.calib.graph import quantisable, scale_groups
 from ndp_edge.engines.base import missing
 from ndp_edge.errors import InputError
 
-METHODS = ("minmax", "entropy", "percentile")
-BINS = 2048
-"""Histogram bins over [0, largest magnitude]; what TensorRT's calibrator used."""
-
-LEVELS = 128
-"""Magnitudes of symmetric int8."""
+METHODS = ("minmax", *CLIPS)
+"""In the order in which `auto` prefers equals."""
 
 MOST_VALUES = 1 << 16
 """Values of one tensor and image that enter its histogram; of a larger tensor every n-th does."""
 
-PERCENTILE = 99.99
-"""Share in percent of the values that `percentile` leaves unclipped."""
-
 Ranges = dict[str, tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What every method needs to know of the tensors to quantise.
+
+    Attributes:
+        extremes: tensor -> (lowest, highest).
+        counts: tensor -> int64 [BINS] magnitudes over [0, largest]; empty where only minmax
+            was wanted.
+    """
+
+    extremes: Ranges
+    counts: dict[str, NDArray[np.int64]]
+
+    def ranges(self, method: str) -> Ranges:
+        """Ranges by one method, as `collect_ranges` gives them."""
+        if method == "minmax":
+            return dict(self.extremes)
+        clip, ranges = CLIPS[method], Ranges()
+        for name, (low, high) in self.extremes.items():
+            limit = max(abs(low), abs(high)) * clip(self.counts[name]) / BINS
+            ranges[name] = (max(low, -limit), min(high, limit))
+        return ranges
+
+
 def collect_ranges(
-    model: onnx.ModelProto, images: NDArray[np.uint8], method: str = "minmax", seed: int = 0
+    model: onnx.ModelProto, images: NDArray[np.uint8], method: str = "minmax"
 ) -> Ranges:
     """Range of every activation that `qdq.quantize` quantises.
 
@@ -45,8 +64,8 @@ def collect_ranges(
         images: uint8 [N, H, W, 3], good product only; one at a time goes through the model.
         method: "minmax": the extremes. "percentile": clips the 0.01 % largest magnitudes.
             "entropy": the clip whose 128 levels lose least information (Kullback-Leibler, as
-            TensorRT's calibrator). The latter two only ever narrow the extremes.
-        seed: kept for methods that draw at random; none of these three does.
+            TensorRT's calibrator). "mse": the clip of least mean squared error. All but minmax
+            only ever narrow the extremes.
 
     Returns:
         tensor name -> (lowest, highest), both finite.
@@ -57,20 +76,23 @@ def collect_ranges(
     """
     if method not in METHODS:
         raise InputError(f"no calibration method {method!r}; there are {', '.join(METHODS)}")
+    return collect(model, images, histograms=method != "minmax").ranges(method)
+
+
+def collect(
+    model: onnx.ModelProto, images: NDArray[np.uint8], *, histograms: bool = True
+) -> Statistics:
+    """Statistics for every method from one or (with histograms) two passes over the images.
+
+    Raises:
+        InputError: no image, or a model that makes NaN or infinity of one.
+        MachineError: onnxruntime is missing.
+    """
     if len(images) == 0:
         raise InputError("no calibration image; give at least one photograph of good product")
     names = sorted(scale_groups(model, quantisable(model)))
     extremes = _extremes(model, names, images)
-    if method == "minmax":
-        return extremes
-    counts = _histograms(model, names, images, extremes)
-    clip = _entropy_bin if method == "entropy" else _percentile_bin
-    ranges: Ranges = {}
-    for name in names:
-        low, high = extremes[name]
-        limit = max(abs(low), abs(high)) * clip(counts[name]) / BINS
-        ranges[name] = (max(low, -limit), min(high, limit))
-    return ranges
+    return Statistics(extremes, _histograms(model, names, images, extremes) if histograms else {})
 
 
 def _extremes(model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8]) -> Ranges:
@@ -137,47 +159,3 @@ def _run(
     feed = session.get_inputs()[0].name
     for image in images:
         yield session.run(outputs, {feed: image[None]})
-
-
-def _percentile_bin(counts: NDArray[np.int64]) -> int:
-    """Bins to keep so that PERCENTILE percent of the values lie in them."""
-    total = int(counts.sum())
-    if total == 0:
-        return BINS
-    reached = np.searchsorted(np.cumsum(counts), PERCENTILE / 100 * total)
-    return max(LEVELS, int(reached) + 1)
-
-
-def _entropy_bin(counts: NDArray[np.int64]) -> int:
-    """Bins to keep so that LEVELS levels over them tell the distribution best.
-
-    For each candidate: P is the histogram with the tail added to its last bin, Q the kept
-    bins merged into LEVELS and spread evenly over those that were not empty; the candidate
-    of least KL(P || Q) wins, the widest of equals.
-    """
-    # ReLU's zeros are exact at every scale; left in, they would outweigh everything else.
-    kept = counts.astype(np.float64)
-    kept[0] = 0.0
-    total = kept.sum()
-    if total == 0:
-        return BINS
-    best, best_loss = BINS, np.inf
-    for width in range(BINS, LEVELS - 1, -LEVELS // 8):
-        p = kept[:width].copy()
-        p[-1] += total - p.sum()
-        starts = np.arange(LEVELS) * width // LEVELS
-        filled = kept[:width] > 0
-        members = np.add.reduceat(filled.astype(np.float64), starts)
-        sums = np.add.reduceat(kept[:width], starts)
-        level = np.divide(sums, members, out=np.zeros(LEVELS), where=members > 0)
-        q = np.where(filled, np.repeat(level, np.diff([*starts, width])), 0.0)
-        loss = _divergence(p / total, q / max(q.sum(), 1.0))
-        if loss < best_loss:
-            best, best_loss = width, loss
-    return best
-
-
-def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """KL(P || Q); a bin that Q leaves empty counts with a tiny probability."""
-    there = p > 0
-    return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))).sum())

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ndp_edge import build_card, build_inputs, build_report, build_trt
+from ndp_edge import build_calibrate, build_card, build_inputs, build_report, build_trt
 from ndp_edge.build_batches import parse_batches, try_batches
+from ndp_edge.build_choice import passed, pick_precision
+from ndp_edge.build_fallback import Course, WayBack, way_back
 from ndp_edge.build_inputs import Judged, Net
-from ndp_edge.build_measure import judge, low_precision, measure, speed_up
+from ndp_edge.build_measure import lower, measure, speed_up
 from ndp_edge.build_options import RTX, TRT, check_options, parser
+from ndp_edge.build_table import summary_table
 from ndp_edge.build_work import Clock, Work
 from ndp_edge.bundle import BundleWriter
 from ndp_edge.console import emit_json, info, run_verb, text_stream
-from ndp_edge.data.folder import load_images
 from ndp_edge.data.splits import Splits
 from ndp_edge.engines.tensorrt_rtx import parse_targets
 from ndp_edge.errors import GateError
@@ -33,61 +37,39 @@ def prepare(args: argparse.Namespace, writer: BundleWriter) -> tuple[Net, str, S
     net = build_inputs.load_net(args.checkpoint, dataset, writer.path("model.onnx"))
     splits = build_inputs.split_dataset(dataset, net, args.seed)
     rate = choose_rate(args.target_false_reject, len(splits.threshold))
+    if args.sensitivity:
+        build_calibrate.require_tune(splits)
     info(
         f"{net.config.preset}, {net.config.image_size} px; good images: {len(splits.train)} train, "
-        f"{len(splits.calibration)} calibration, {len(splits.threshold)} threshold; "
-        f"{len(splits.test)} test images"
+        f"{len(splits.calibration)} calibration, {len(splits.tune)} tune, "
+        f"{len(splits.threshold)} threshold; {len(splits.test)} test images"
     )
     return net, dataset.root.name, splits, rate
 
 
-def quantise(args: argparse.Namespace, net: Net, splits: Splits, out: Path) -> dict[str, Any]:
-    """Calibrate on good images of the calibration split alone; writes the INT8 ONNX."""
-    from ndp_edge.calib.calibrate import calibrate
-
-    samples = build_inputs.calibration_samples(splits, args.calib_images)
-    info(f"calibrating on {len(samples)} good images ({args.calib_method})")
-    images = load_images(samples, net.config.image_size)
-    done = calibrate(net.model, images, out, method=args.calib_method, seed=splits.seed)
-    return {**done, "hashes": sorted({splits.hashes[s.name] for s in samples})}
-
-
 def make_models(
-    args: argparse.Namespace, net: Net, splits: Splits, writer: BundleWriter
+    args: argparse.Namespace, net: Net, splits: Splits, writer: BundleWriter, backend: str
 ) -> tuple[dict[str, Path], dict[str, Any]]:
-    """Precision -> ONNX, FP32's and the lower one asked for; and how that was calibrated."""
+    """Precision -> ONNX, FP32's and the lower one asked for; and how that was calibrated.
+
+    `backend` is the one that judges.
+    """
     models = {"fp32": net.model}
     calibration: dict[str, Any] = {}
-    if args.precision == "fp16":
+    if args.precision == "fp16" or (args.precision == "auto" and backend == TRT):
         models["fp16"] = writer.path("model.fp16.onnx")
         build_trt.write_fp16(net.model, models["fp16"])
-    elif args.precision != "fp32":
+    if args.precision in ("int8", "auto"):
         models["int8"] = writer.path("model.int8.onnx")
-        calibration = quantise(args, net, splits, models["int8"])
+        calibration = build_calibrate.quantise(
+            net,
+            splits,
+            models["int8"],
+            method=args.calib_method,
+            wanted=args.calib_images,
+            backend=backend,
+        )
     return models, calibration
-
-
-def pick_precision(
-    asked: str, gate: dict[str, Any], low: str | None, faster: float | None
-) -> tuple[str, list[str]]:
-    """The precision to emit, and what to tell about the choice.
-
-    Args:
-        asked: of the options; "auto" takes what is faster and passes.
-        gate: the verdict on `low`.
-        low: the precision below FP32 that was measured, if any.
-        faster: how many times FP32's speed it has; None where that was not measured.
-    """
-    if low is None:
-        return "fp32", []
-    name = low.upper()
-    slow = faster is not None and faster <= 1
-    told = [f"{name} is not worth it here: {faster:.2f} x FP32"] if slow else []
-    if asked == low:
-        return low, told
-    if not gate["passed"]:
-        return "fp32", [f"{name} did not pass the gate, so the bundle is FP32: {gate['reason']}"]
-    return ("fp32", told) if slow else (low, [])
 
 
 def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why: str) -> Work:
@@ -96,26 +78,22 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
     net, data, splits, rate = prepare(args, writer)
     judged = build_inputs.judged_images(splits, net.config.image_size)
     clock.lap("prepare")
-    models, calibration = make_models(args, net, splits, writer)
-    clock.lap("calibrate")
     judge_on = build_trt.judge_backend(backend, args.precision)
-    runnable, built, notes = models, list[build_trt.BuiltEngine](), list[str]()
+    models, calibration = make_models(args, net, splits, writer, judge_on)
+    clock.lap("calibrate")
+    card = build_card.OnCard(writer.path, models, batches, args.variant)
+    course = Course(models, judge_on, splits, judged, rate, args.max_drop, calibration)
     if backend == TRT:
-        built, notes = build_card.on_card(
-            writer.path,
-            build_trt.Models.of(models),
-            models,
-            batches=batches,
-            variant=args.variant,
-        )
-        runnable = {engine.sidecar.precision: writer.path(engine.file) for engine in built}
+        card.build()
+        course = replace(course, realise=card.realise)
         clock.lap("build")
+    runnable = card.runnable()
     info(f"measuring {' and '.join(models)} with {judge_on} ({why})")
-    measured = measure(judge_on, runnable, splits, judged, rate)
-    gate, low = judge(measured, judged, args.max_drop), low_precision(measured)
-    faster = speed_up(measured) if judge_on == backend else None
-    emitted, told = pick_precision(args.precision, gate, low, faster)
-    notes += told
+    found, gates = ask_the_gate(course, runnable, layers=args.sensitivity)
+    measured, built = found.measured, card.built
+    speeds = {p: speed_up(measured, p) for p in gates if judge_on == backend}
+    emitted, told = pick_precision(args.precision, gates, speeds)
+    notes = [*card.notes, *told, *[found.note] * bool(found.note)]
     notes += build_report.notes(net, judged, rate, DEFAULT_RATE, args.target_false_reject)
     notes += build_report.outlier_notes(measured, splits, emitted)
     tried = try_batches(
@@ -128,7 +106,7 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
         tolerance=measured.tolerances[engine_key(judge_on, emitted)]["max_abs"],
     )
     clock.lap("measure")
-    if backend == RTX and (gate["passed"] or emitted != args.precision):
+    if backend == RTX and (emitted != args.precision or passed(gates, emitted)):
         built = build_trt.cross_build(
             writer.path,
             build_trt.Models.of(models),
@@ -137,12 +115,34 @@ def run_build(args: argparse.Namespace, writer: BundleWriter, backend: str, why:
             batches=batches,
         )
         clock.lap("build")
-    notes += build_trt.notes(built, judge_on if judge_on != backend else None)
+    notes += build_trt.notes(built, judge_on if judge_on != backend else None, models.get("int8"))
     layers = look_inside(judge_on, runnable[emitted], judged, emitted)
     return Work(
-        net, data, splits, judged, judge_on, why, calibration, measured, gate, emitted, notes,
-        layers, tried, clock.seconds, built,
+        net, data, splits, judged, judge_on, why, calibration, measured, gates, emitted, notes,
+        layers, tried, clock.seconds, built, found.sensitivity, found.fallback,
     )  # fmt: skip
+
+
+def ask_the_gate(
+    course: Course, runnable: Mapping[str, Path], *, layers: bool
+) -> tuple[WayBack, dict[str, dict[str, Any]]]:
+    """Measure and judge; where INT8 falls short, go back layer by layer.
+
+    Args:
+        runnable: precision -> what the backend opens.
+        layers: ask for the layers' sensitivity though the gate passes.
+
+    Returns:
+        What was found, its `gate` that of INT8; and precision below FP32 -> verdict.
+    """
+    measured = measure(course.backend, runnable, course.splits, course.judged, course.rate)
+    gates = {precision: course.judge(measured, precision) for precision in lower(measured)}
+    gate = gates.get("int8")
+    # No layer in float makes good product of what calibrated.
+    if gate is None or (gate["passed"] and not layers) or not gate["calibration"]["passed"]:
+        return WayBack(measured, gate or {}), gates
+    found = way_back(course, runnable, measured, gate)
+    return found, {**gates, "int8": found.gate}
 
 
 def look_inside(backend: str, model: Path, judged: Judged, precision: str) -> list[Layer]:
@@ -151,7 +151,7 @@ def look_inside(backend: str, model: Path, judged: Judged, precision: str) -> li
         return []
     from ndp_edge.engines.executed import executed_layers
 
-    return executed_layers(model, judged.images[:1], precision=precision, runs=3)
+    return executed_layers(model, judged.images[:1], precision=precision, runs=9)
 
 
 def keep(work: Work, writer: BundleWriter, *, force: bool) -> Path:
@@ -195,12 +195,12 @@ def build(args: argparse.Namespace) -> int:
     out = args.out.resolve()
     with BundleWriter(out) as writer:
         work = run_build(args, writer, backend, why)
-        failed = args.precision in ("int8", "fp16") and not work.gate["passed"]
+        failed = args.precision == work.emitted and not work.gate["passed"]
         if not failed:
             keep(work, writer, force=args.force)
     where = keep_report(work, out) if failed else out
     stream = text_stream(args.json)
-    print(build_report.summary_table(work), file=stream)
+    print(summary_table(work), file=stream)
     for note in work.notes:
         print(f"note: {note}", file=stream)
     print(f"report: {where / 'report.html'}", file=stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,59 @@ def on_card(
     if cache:
         write_atomic(place(TIMING_CACHE), cache)
     return built, told
+
+
+class OnCard:
+    """A build's engines for this card; without `build` there are none, and ONNX files run.
+
+    Attributes:
+        built, notes: as of `on_card`; `realise` brings them up to date.
+    """
+
+    def __init__(
+        self, place: Place, models: Mapping[str, Path], batches: Sequence[int], variant: str
+    ) -> None:
+        self.built: list[BuiltEngine] = []
+        self.notes: list[str] = []
+        self._place, self._models = place, models
+        self._batches, self._variant = batches, variant
+
+    def build(self) -> None:
+        """Build every precision.
+
+        Raises:
+            InputError, MachineError: as `build_on_card`.
+        """
+        self.built, self.notes = on_card(
+            self._place,
+            Models.of(self._models),
+            self._models,
+            batches=self._batches,
+            variant=self._variant,
+        )
+
+    def runnable(self) -> dict[str, Path]:
+        """Precision -> what the judging backend opens."""
+        return {**self._models, **{e.sidecar.precision: self._place(e.file) for e in self.built}}
+
+    def realise(self, int8: Path, folder: Path | None) -> Path:
+        """Build the engine of another int8 ONNX (`build_fallback.Realise`)."""
+        cached = self._place(TIMING_CACHE)
+        engine, cache, told = build_on_card(
+            self._place if folder is None else folder.joinpath,
+            Models(self._models["fp32"], int8),
+            "int8",
+            batches=self._batches,
+            variant=self._variant,
+            cache=cached.read_bytes() if cached.exists() else None,
+        )
+        if folder is not None:
+            return folder / engine.file
+        if cache:
+            write_atomic(cached, cache)
+        self.built = [engine if e.sidecar.precision == "int8" else e for e in self.built]
+        self.notes += told
+        return self._place(engine.file)
 
 
 def median_ms(plan: Path, precision: str) -> float:

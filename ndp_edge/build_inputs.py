@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from ndp_edge.console import info
 from ndp_edge.data.folder import Dataset, Sample, load_images, load_masks, open_dataset
 from ndp_edge.data.splits import Splits, check_disjoint, split
 from ndp_edge.errors import InputError
+from ndp_edge.image import read_square
 from ndp_edge.model.config import NdpConfig
 
 SHIPPED = Path(__file__).parent / "data" / "nano_woven.onnx"
-UNSEEN = ("calibration", "threshold", "test")
+UNSEEN = ("calibration", "tune", "threshold", "test")
 CHECK_IMAGES = 2
 """Real images on which an exported graph is compared with torch."""
 
@@ -97,7 +99,8 @@ def split_dataset(dataset: Dataset, net: Net, seed: int | None) -> Splits:
     """Split with the seed that the net was trained with, and prove that nothing leaks.
 
     Raises:
-        InputError: a picture to be judged was trained on, or stands in two splits.
+        InputError: a picture to be judged was trained on, or stands in two splits, be it the
+            same file or another with the same pixels.
     """
     trained_with = net.training.get("split_seed", 0)
     splits = split(dataset, seed=trained_with if seed is None else seed)
@@ -111,24 +114,33 @@ def split_dataset(dataset: Dataset, net: Net, seed: int | None) -> Splits:
                     f"the net was trained on {sample.name}, which is in the {part} split{other}; "
                     "results on it would prove nothing: leave out --seed or train again"
                 )
+    refuse_same_pixels(splits, net.config.image_size)
     return splits
 
 
-def calibration_samples(splits: Splits, wanted: int | None) -> list[Sample]:
-    """`wanted` (or all) good pictures of the calibration split.
+def refuse_same_pixels(splits: Splits, size: int) -> None:
+    """See that what calibrates, chooses, sets the threshold and judges shares no picture.
 
-    The choice follows the file hashes: it depends on neither names nor order, and a longer
-    choice contains the shorter one.
+    A file hash misses a copy that was saved again (PNG to TIFF, other compression, metadata);
+    the pixels that the net would see do not. A copy that was cropped or compressed with loss
+    has other pixels and is not found.
+
+    Args:
+        size: side in pixels at which pictures are compared: the net's.
 
     Raises:
-        InputError: less than one wanted.
+        InputError: two splits share one; both files are named. Or one cannot be read.
     """
-    ranked = sorted(splits.calibration, key=lambda s: splits.hashes[s.name])
-    if wanted is not None and wanted < 1:
-        raise InputError(f"--calib-images {wanted}: at least 1 is needed")
-    if wanted is not None and wanted > len(ranked):
-        info(f"the calibration split has {len(ranked)} images, not {wanted}: taking all")
-    return ranked[:wanted]
+    seen: dict[bytes, tuple[str, str]] = {}
+    for part in UNSEEN:
+        for sample in getattr(splits, part):
+            pixels = hashlib.sha256(read_square(sample.path, size).tobytes()).digest()
+            other, name = seen.setdefault(pixels, (part, sample.name))
+            if other != part:
+                raise InputError(
+                    f"{sample.name} ({part}) shows the same pixels as {name} ({other}); results "
+                    "on it would prove nothing: remove one of the two"
+                )
 
 
 def judged_images(splits: Splits, size: int) -> Judged:

@@ -1,4 +1,4 @@
-"""The measuring part of a build: engines side by side, thresholds, scores, gate, golden maps.
+"""The measuring part of a build: engines side by side, thresholds, scores, golden maps.
 
 Two thresholds, and why. The bundle's threshold is the emitted engine's own: the conformal
 promise holds for scores that come from the same engine as the scores behind the threshold,
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,13 @@ from ndp_edge.engines.base import Engine
 from ndp_edge.golden import Golden, engine_key
 from ndp_edge.scoring import Answers, answer, rates
 from ndp_edge.threshold import Threshold, conformal_threshold
+
+if TYPE_CHECKING:
+    from ndp_edge.calib.artificial import TuneSet
+
+STAND_IN_SEED = 1 << 20
+"""Added to the split's seed: the gate's artificial defects are drawn otherwise than the tune
+split's."""
 
 REPORT_KEYS = ("image_auroc", "pixel_auroc", "aupro", "false_reject_rate", "miss_rate", "threshold")
 
@@ -42,6 +49,9 @@ class Measured:
         metrics: the report keys of DESIGN section 8 at the engine's own threshold.
         frozen: the accuracy keys at FP32's threshold; what the gate compares.
         described: `Engine.describe()`.
+        defects: artificial defects on the judged good images, where no judged image has a real
+            one (and a lower precision is to be judged); else None.
+        artificial: answers on `defects`; empty without.
         golden: a few judged images and each engine's maps.
         tolerances: engine key -> what a replay may differ by.
     """
@@ -54,6 +64,8 @@ class Measured:
     described: dict[str, dict[str, Any]]
     golden: Golden
     tolerances: dict[str, dict[str, float]]
+    defects: TuneSet | None = None
+    artificial: dict[str, Answers] = field(default_factory=dict)
 
 
 def measure(
@@ -78,6 +90,8 @@ def measure(
         quiet = answer(engines, load_images(splits.threshold, size), "threshold")
         thresholds = {p: conformal_threshold(a.scores, rate) for p, a in quiet.items()}
         answers = quiet if judged.split == "threshold" else answer(engines, judged.images, "score")
+        defects = _stand_in(judged, splits.seed) if len(models) > 1 else None
+        artificial = {} if defects is None else answer(engines, defects.images, "artificial")
         kept = golden.pick(answers["fp32"].scores, judged.labels)
         images = judged.images[kept]
         maps = {engine_key(backend, p): golden.record(e, images) for p, e in engines.items()}
@@ -94,7 +108,44 @@ def measure(
     tolerances = {key: golden.tolerance(m, fp32) for key, m in maps.items()}
     scores = {p: a.scores for p, a in quiet.items()}
     found = Golden(images, maps)
-    return Measured(answers, scores, thresholds, own, frozen, described, found, tolerances)
+    return Measured(
+        answers, scores, thresholds, own, frozen, described, found, tolerances, defects, artificial
+    )
+
+
+def _stand_in(judged: Judged, seed: int) -> TuneSet | None:
+    """Artificial defects for a gate that has no real ones.
+
+    On the images that are judged, and drawn with another seed than the tune split's: what chose
+    a calibration method or a layer does not judge it.
+    """
+    if judged.labels.any():
+        return None
+    from ndp_edge.calib.artificial import MOST_GOOD, make_tune_set
+
+    count = len(judged.images)
+    spread = np.linspace(0, count - 1, min(MOST_GOOD, count)).round().astype(int)
+    return make_tune_set(judged.images[spread], seed + STAND_IN_SEED)
+
+
+def again(measured: Measured, backend: str, model: Path, judged: Judged, low: str) -> Measured:
+    """`measured` with the answers of another model in the place of those of `low`.
+
+    Enough for the gate, at half the time of `measure`: thresholds, golden maps and the metrics at
+    an engine's own threshold stay those of the model before.
+    """
+    with open_engine(backend, model, precision=low) as engine:
+        found = answer({low: engine}, judged.images, "score")
+        artificial = dict(measured.artificial)
+        if measured.defects is not None:
+            artificial |= answer({low: engine}, measured.defects.images, "artificial")
+    frozen = _accuracy(found[low], judged, measured.thresholds["fp32"].value)
+    return replace(
+        measured,
+        answers=measured.answers | found,
+        frozen=measured.frozen | {low: frozen},
+        artificial=artificial,
+    )
 
 
 def _describe(engine: Engine) -> dict[str, Any]:
@@ -111,42 +162,12 @@ def _accuracy(answers: Answers, judged: Judged, threshold: float) -> dict[str, A
     return {key: found[key] for key in REPORT_KEYS}
 
 
-def low_precision(measured: Measured) -> str | None:
-    """The precision that stands against FP32: "int8" or "fp16"; None where FP32 is alone."""
-    return next((precision for precision in measured.frozen if precision != "fp32"), None)
+def lower(measured: Measured) -> list[str]:
+    """The precisions that stand against FP32: "int8", "fp16" or both; [] where FP32 is alone."""
+    return [precision for precision in measured.frozen if precision != "fp32"]
 
 
-def judge(measured: Measured, judged: Judged, max_drop: float) -> dict[str, Any]:
-    """The gate's verdict as a dict: passed, reason, rows, max_drop, threshold.
-
-    Without a lower precision there is nothing to compare: passed, and the reason says so.
-    """
-    low = low_precision(measured)
-    if low is None:
-        reason = "FP32 only: no lower precision to compare"
-        return {"passed": True, "reason": reason, "rows": [], "max_drop": max_drop}
-    from ndp_edge.calib.gate import judge as compare
-
-    verdict = compare(
-        measured.frozen["fp32"],
-        measured.frozen[low],
-        max_drop,
-        n_good=int(np.sum(judged.labels == 0)) or None,
-        n_defective=int(np.sum(judged.labels == 1)) or None,
-        name=low,
-    )
-    return {
-        "passed": bool(verdict.passed),
-        "reason": verdict.reason,
-        "rows": [dict(row) for row in verdict.rows],
-        "max_drop": max_drop,
-        "frozen_threshold": measured.thresholds["fp32"].value,
-    }
-
-
-def speed_up(measured: Measured) -> float | None:
-    """Median FP32 time over the lower precision's median, both from the same pass."""
-    low = low_precision(measured)
-    if low is None:
-        return None
-    return float(np.median(measured.answers["fp32"].ms) / np.median(measured.answers[low].ms))
+def speed_up(measured: Measured, precision: str) -> float:
+    """Median FP32 time over the median of `precision`, both from the same pass."""
+    fp32, low = (np.median(measured.answers[p].ms) for p in ("fp32", precision))
+    return float(fp32 / low)

@@ -14,7 +14,7 @@ from ndp_edge.errors import InputError
 
 TRT, RTX = PLANNED
 ENGINES = ("auto", "openvino", "onnxruntime", *PLANNED)
-METHODS = ("minmax", "entropy", "percentile")
+METHODS = ("minmax", "percentile", "entropy", "mse", "auto")
 VARIANTS = ("auto", "native", "plugin")
 
 
@@ -61,9 +61,22 @@ def _precision(p: argparse.ArgumentParser) -> None:
 
 
 def _judging(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--calib-method", default="minmax", choices=METHODS)
     p.add_argument(
-        "--calib-images", type=int, metavar="N", help="default: the whole calibration split"
+        "--calib-method",
+        default="minmax",
+        choices=METHODS,
+        help="auto tries all and keeps the best on the tune split (default: minmax)",
+    )
+    p.add_argument(
+        "--calib-images",
+        type=int,
+        metavar="N",
+        help="of the calibration split, the most different first; default: all, 64 at most",
+    )
+    p.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="measure what INT8 costs layer by layer (a minute); always done when the gate fails",
     )
     p.add_argument("--max-drop", type=float, default=0.005, help="of any metric, INT8 against FP32")
     p.add_argument(
@@ -114,6 +127,8 @@ def check_options(args: argparse.Namespace) -> tuple[str, str]:
         raise InputError(f"--max-drop {args.max_drop} must lie in [0, 1)")
     if args.target_false_reject is not None and not 0 < args.target_false_reject < 1:
         raise InputError(f"--target-false-reject {args.target_false_reject} must lie in (0, 1)")
+    if args.sensitivity and args.precision in ("fp32", "fp16"):
+        raise InputError("--sensitivity turns INT8's layers off: take --int8 or --auto with it")
     parse_batches(args.batch)
     refuse_existing(args.out.resolve(), force=args.force)
     backend, why = choose(args.engine)

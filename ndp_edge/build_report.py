@@ -1,4 +1,4 @@
-"""What a build tells: the table at the end, report.json and report.html, the manifest."""
+"""What a build tells in files: report.json and report.html, the manifest."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 
 import ndp_edge
 from ndp_edge.build_inputs import Judged, Net
-from ndp_edge.build_measure import Measured, speed_up
+from ndp_edge.build_measure import Measured
 from ndp_edge.build_trt import entry
 from ndp_edge.build_work import Work
-from ndp_edge.console import plain, table
+from ndp_edge.console import plain
 from ndp_edge.data.splits import PARTS, Splits
-from ndp_edge.engines.trt_report import say_convolutions
 from ndp_edge.golden import engine_key
 from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
-from ndp_edge.threshold import far_out
+from ndp_edge.report_calibration import calibration_keys
+from ndp_edge.threshold import far_out, score_quantiles
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 ENGINE_KEYS = ("backend", "precision")
@@ -57,42 +57,6 @@ def outlier_notes(measured: Measured, splits: Splits, emitted: str) -> list[str]
     ]
 
 
-def summary_table(work: Work) -> str:
-    """FP32 against INT8, one line per figure, for a terminal."""
-    measured = work.measured
-    names = list(measured.metrics)
-    rows: list[list[str]] = [["", *(n.upper() for n in names)]]
-    for key, label in (
-        ("image_auroc", "image AUROC"),
-        ("pixel_auroc", "pixel AUROC"),
-        ("aupro", "AUPRO"),
-    ):
-        rows.append([label, *(_figure(measured.metrics[n][key]) for n in names)])
-    for key, label in (("false_reject_rate", "false rejects"), ("miss_rate", "misses")):
-        if len(names) > 1:
-            cells = (_percent(measured.frozen[n][key]) for n in names)
-            rows.append([f"{label}, frozen threshold", *cells])
-        cells = (_percent(measured.metrics[n][key]) for n in names)
-        rows.append([f"{label}, own threshold", *cells])
-    share = _int8_share(work)
-    rows.append(["threshold, own", *(_figure(measured.thresholds[n].value) for n in names)])
-    where = f", {work.judged_on} here" if work.judged_on else ""
-    times = (f"{measured.metrics[n]['latency_ms']['p50']:.2f}" for n in names)
-    rows.append([f"ms p50{where}", *times])
-    faster = speed_up(measured)
-    if faster is not None and not work.judged_on:
-        rows.append(["speed", "1.00 x", f"{faster:.2f} x"])
-    for told in work.batches:
-        figures = [f"{told['ms_per_image']:.2f}" if n == work.emitted else "" for n in names]
-        rows.append([f"ms per picture, batch {told['batch']}", *figures])
-    if share is not None:
-        rows.append(["convolution time in int8", "", f"{100 * share:.1f} %"])
-    for built in work.built:
-        rows.append([built.file, *("" for _ in names[1:]), say_convolutions(built.layers)])
-    verdict = "passed" if work.gate["passed"] else "FAILED"
-    return f"{table(rows)}\ngate: {verdict} - {work.gate['reason']}"
-
-
 def report(work: Work) -> dict[str, Any]:
     """report.json: the emitted engine's report keys on top, everything else beside them."""
     measured, net = work.measured, work.net
@@ -104,12 +68,15 @@ def report(work: Work) -> dict[str, Any]:
         "version": ndp_edge.__version__,
         "metrics": measured.metrics,
         "gate": work.gate,
+        "choices": work.choices(),
         "frozen_metrics": measured.frozen,
         "threshold": asdict(measured.thresholds[shipped]) | {"precision": shipped},
         "splits": _splits(work),
         "judged": {"split": work.judged.split, "n": len(work.judged.samples)},
-        "calibration": {k: v for k, v in work.calibration.items() if k != "hashes"},
-        "int8_convolution_share": _int8_share(work),
+        **calibration_keys(work.calibration),
+        "int8_convolution_share": work.int8_share(),
+        "sensitivity": work.sensitivity,
+        "fallback": work.fallback,
         "model": _model(net),
         "versions": measured.described[shipped].get("versions", {}),
         "engine_choice": work.why,
@@ -131,6 +98,7 @@ def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
     measured, net, backend = work.measured, work.net, work.backend
     size = net.config.image_size
     keys = [engine_key(backend, p) for p in precisions]
+    back = work.fallback.get("float") if work.emitted == "int8" else None
     content = {
         "package": {"name": "ndp-edge", "version": ndp_edge.__version__},
         "created": _now(),
@@ -144,8 +112,10 @@ def manifest(work: Work, precisions: list[str]) -> dict[str, Any]:
         "output": {"map": "float32 [N, H, W]", "postprocess": "median 5x5, maximum"},
         "engines": _manifest_engines(work, precisions),
         "default": {"backend": work.runs_on, "precision": work.emitted},
-        "threshold": asdict(measured.thresholds[work.emitted]) | {"precision": work.emitted},
-        "calibration": work.calibration,
+        "threshold": asdict(measured.thresholds[work.emitted])
+        | {"precision": work.emitted}
+        | {"score_quantiles": score_quantiles(measured.quiet[work.emitted])},
+        "calibration": work.calibration | ({"float": back} if back else {}),
         "splits": _splits(work, hashes=True),
         "training": net.training,
         "metrics": {p: measured.metrics[p] for p in measured.metrics},
@@ -222,18 +192,6 @@ def _shown(judged: Judged) -> list[int]:
     return [int(good[i]) for i in spread] + bad[:BAD_SHOWN]
 
 
-def _int8_share(work: Work) -> float | None:
-    """Share of the convolutions' time that runs in int8 kernels, as executed; None if unknown.
-
-    That of the measured engine; of engines for cards, `_engines` counts the convolutions.
-    """
-    if work.emitted != "int8" or not work.layers:
-        return None
-    from ndp_edge.engines.executed import int8_share
-
-    return int8_share(work.layers)
-
-
 def _splits(work: Work, *, hashes: bool = False) -> dict[str, Any]:
     """Size and digest of each split; with `hashes` also every file's, for `evaluate`'s check."""
     told: dict[str, Any] = {}
@@ -257,11 +215,3 @@ def _model(net: Net) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"

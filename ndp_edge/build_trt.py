@@ -7,6 +7,7 @@ machine: `build_card`.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import onnx
 
+from ndp_edge.calib.graph import float_convolutions
 from ndp_edge.calib.legality import require_legal
 from ndp_edge.calib.whole import quantize_whole
 from ndp_edge.console import info
@@ -192,12 +194,20 @@ def entry(engine: BuiltEngine, judged_on: str | None) -> dict[str, Any]:
     return line
 
 
-def notes(built: Sequence[BuiltEngine], judged_on: str | None) -> list[str]:
-    """What a reader must know about engines that were built and not run, or not in int8."""
+def notes(
+    built: Sequence[BuiltEngine], judged_on: str | None, int8: Path | None = None
+) -> list[str]:
+    """What a reader must know about engines that were built and not run, or not in int8.
+
+    Args:
+        int8: the int8 ONNX behind int8 engines; the convolutions that it leaves in float itself
+            are no news. None: there are no such.
+    """
     if not built:
         return []
     told = []
     first = built[0].sidecar
+    wanted = float_convolutions(onnx.load(int8)) if int8 and first.precision == "int8" else 0
     if judged_on is not None:
         cards = ", ".join(str(e.sidecar.sm) for e in built)
         told.append(
@@ -205,8 +215,9 @@ def notes(built: Sequence[BuiltEngine], judged_on: str | None) -> list[str]:
             f"{first.precision} graph; the {first.backend} engines ({cards}) were not run here"
         )
     for engine in built:
-        counted = convolutions(engine.layers)
-        if first.precision != "fp32" and set(counted) != {first.precision}:
+        counted = Counter(convolutions(engine.layers))
+        others = counted.total() - counted[first.precision]
+        if first.precision != "fp32" and others > wanted:
             told.append(
                 f"{engine.sidecar.backend} for {engine.sidecar.sm}: asked for {first.precision}, "
                 f"{say_convolutions(engine.layers)}"

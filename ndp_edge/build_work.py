@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ndp_edge.build_choice import gate_of, lines
 from ndp_edge.build_inputs import Judged, Net
 from ndp_edge.build_measure import Measured
 from ndp_edge.build_trt import BuiltEngine
@@ -22,12 +23,13 @@ class Work:
         splits, judged: which pictures did what.
         backend, why: the backend that was measured, and why the one asked for was taken.
         calibration: how INT8 was calibrated; empty without INT8.
-        measured, gate: the engines' answers, and the gate's verdict on them.
+        measured, gates: the engines' answers, and the gate's verdict on each precision below FP32.
         emitted: the precision that the bundle runs.
         notes: what the reader must know.
         layers: the emitted engine's executed graph; empty where the backend does not tell.
         batches: times at other batch sizes than 1, where asked for.
         seconds: wall-clock time per step.
+        sensitivity, fallback: of `build_fallback.WayBack`; empty where not asked or not needed.
         built: engines for NVIDIA cards: what was measured (TensorRT), or what was built for
             cards that are not here (TensorRT-RTX), and then `backend` is another.
     """
@@ -40,13 +42,35 @@ class Work:
     why: str
     calibration: dict[str, Any]
     measured: Measured
-    gate: dict[str, Any]
+    gates: dict[str, dict[str, Any]]
     emitted: str
     notes: list[str]
     layers: list[Layer]
     batches: list[dict[str, Any]]
     seconds: dict[str, float]
     built: list[BuiltEngine] = field(default_factory=list)
+    sensitivity: dict[str, Any] = field(default_factory=dict)
+    fallback: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gate(self) -> dict[str, Any]:
+        """The verdict on what is emitted, or on what FP32 was kept for."""
+        return gate_of(self.emitted, self.gates)
+
+    def choices(self) -> list[dict[str, Any]]:
+        """A line per precision: ms, speed, gate (`build_choice.lines`)."""
+        return lines(self.measured.metrics, self.gates, self.emitted, self.fallback)
+
+    def int8_share(self) -> float | None:
+        """Share of the convolutions' time that runs in int8 kernels, as executed; None if unknown.
+
+        That of the measured engine; of engines for cards the report counts the convolutions.
+        """
+        if self.emitted != "int8" or not self.layers:
+            return None
+        from ndp_edge.engines.executed import int8_share
+
+        return int8_share(self.layers)
 
     @property
     def runs_on(self) -> str:

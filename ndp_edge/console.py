@@ -68,9 +68,15 @@ def info(message: str) -> None:
 
 def progress(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterable[T]:
     """`items` behind a progress bar with the time left, on stderr."""
+    moving: Iterable[T] = bar(items, total=total, label=label)
+    return moving
+
+
+def bar(items: Any = None, *, total: int | None = None, label: str = "") -> Any:
+    """A tqdm bar on stderr, to iterate or to `update` by hand in a `with` block."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    bar: Iterable[T] = tqdm(
+    return tqdm(
         items,
         total=total,
         desc=label,
@@ -79,7 +85,6 @@ def progress(items: Iterable[T], *, total: int | None = None, label: str = "") -
         mininterval=0.5 if sys.stderr.isatty() else 10.0,
         leave=False,
     )
-    return bar
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +128,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+
+
+def counted(number: int, word: str) -> str:
+    """ "1 layer", "2 layers"."""
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def table(rows: Iterable[Iterable[object]]) -> str:

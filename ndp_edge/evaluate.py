@@ -20,7 +20,7 @@ from ndp_edge.files import file_hash
 from ndp_edge.runtime.sinks import stems, write_map
 from ndp_edge.scoring import Answers, answer
 
-PARTS = ("train", "calibration", "threshold")
+PARTS = ("train", "calibration", "tune", "threshold")
 """Splits whose pictures must not be judged: the bundle was made from them."""
 
 
@@ -118,7 +118,9 @@ def _notes(bundle: Bundle, precision: str, labels: Any) -> list[str]:
         told.append(f"the threshold was frozen for {bundle.default[1]}, not for {precision}")
     if len(set(labels.tolist())) < 2:
         told.append("only one kind of picture: AUROC, AUPRO and one of the rates are unknown")
-    missing = [part for part in PARTS if part not in known_hashes(bundle.manifest).values()]
+    told_of = set(known_hashes(bundle.manifest).values())
+    # tune: bundles built before there was one have none, and small sets leave it empty.
+    missing = [part for part in PARTS if part != "tune" and part not in told_of]
     if missing:
         told.append(
             f"the bundle does not name the files of {', '.join(missing)}: "

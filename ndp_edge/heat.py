@@ -52,7 +52,7 @@ def above(heat: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
 
 
 def colours(heat: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
-    """A map [H, W] as RGB, uint8 [H, W, 3]."""
+    """A map [H, W] as RGB, uint8 [H, W, 3]; or any other shape [...] as [..., 3]."""
     index = (position(heat, threshold) * (2 * _HALF - 1)).astype(np.intp)
     # Rounding must not carry a value across the threshold's edge.
     warm = above(heat, threshold)
@@ -81,9 +81,10 @@ def overlay(
         uint8 [H * zoom, W * zoom, 3], RGB.
     """
     hot = above(heat, threshold)
-    tinted = image.astype(np.float32)
-    tinted[hot] = 0.65 * tinted[hot] + 0.35 * colours(heat, threshold)[hot]
-    canvas = _enlarge(np.rint(tinted).astype(np.uint8), zoom)
+    tinted = image.copy()
+    mixed = 0.65 * image[hot].astype(np.float32) + 0.35 * colours(heat[hot], threshold)
+    tinted[hot] = np.rint(mixed.astype(np.float32)).astype(np.uint8)
+    canvas = _enlarge(tinted, zoom)
     if mask is not None:
         _outline(canvas, mask, TRUTH_COLOUR, zoom)
     _outline(canvas, hot, DEFECT_COLOUR, zoom)

@@ -1,4 +1,4 @@
-"""Reading, checking and resizing pictures: the only place that knows colour order.
+"""Reading, checking and resizing pictures: with `pixels`, the only place that knows colour order.
 
 Every picture leaves this module as uint8 [H, W, 3] RGB, 0 to 255, whatever the file held. cv2 is
 imported inside the functions, so that importing this module costs nothing.
@@ -14,6 +14,7 @@ import numpy as np
 from ndp_edge.errors import InputError
 from ndp_edge.files import write_atomic
 from ndp_edge.imagefile import check_complete
+from ndp_edge.pixels import to_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,29 +27,26 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_image(path: Path | str) -> NDArray[np.uint8]:
+def read_image(path: Path | str, pixel: str = "auto") -> NDArray[np.uint8]:
     """Read one picture file.
+
+    Args:
+        path: the file.
+        pixel: what it holds, see `pixels`: "rggb12" for a mosaic saved as a gray picture.
 
     Returns uint8 [H, W, 3], RGB, 0 to 255, contiguous. Gray is replicated over three channels,
     16-bit is scaled by its type (65535 -> 255, never by its content), alpha is dropped, a palette
     becomes its colours, and a photograph's EXIF orientation is applied.
 
-    Raises InputError: missing, empty, no picture, truncated or damaged, or a pixel type whose
-    range is not known (floating point).
+    Raises InputError: missing, empty, no picture, truncated or damaged, a pixel type whose range
+    is not known (floating point), or one that the format does not fit.
     """
     path = Path(path)
     raw = _decode(path, _read_bytes(path))
-    if raw.dtype == np.uint16:
-        raw = ((raw.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if raw.dtype != np.uint8:
-        raise InputError(
-            f"{path}: pixels of type {raw.dtype} have no known range; save it with 8 or 16 bits"
-        )
-    if raw.ndim == 2:
-        raw = raw[:, :, None]
-    if raw.shape[2] == 1:
-        return np.repeat(raw, 3, axis=2)
-    return np.ascontiguousarray(raw[:, :, 2::-1])  # cv2's BGR(A) to RGB
+    try:
+        return to_rgb(raw, pixel)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def read_square(path: Path | str, size: int) -> NDArray[np.uint8]:

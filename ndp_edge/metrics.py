@@ -78,7 +78,7 @@ def aupro(maps: NDArray[Any], masks: NDArray[Any], fpr_limit: float = FPR_LIMIT)
     good = np.sort(values[~defective])
     if good.size in (0, values.size):
         raise InputError("AUPRO needs defect-free pixels and at least one defective region")
-    thresholds, gained = _overlap_gains(values[defective], _region_weights(defective))
+    thresholds, gained = _overlap_gains(values[defective], region_weights(defective))
     overlap = np.cumsum(gained)
     overlap /= overlap[-1]  # the sum is 1 but for rounding
     # Good pixels above a threshold, and at or above it, as rates.
@@ -148,8 +148,14 @@ def _auroc(values: NDArray[Any], positive: NDArray[np.bool_], what: str) -> floa
     return (won + won_or_tied) / (2 * high.size * low.size)
 
 
-def _region_weights(masks: NDArray[np.bool_]) -> Array:
-    """For each defective pixel, in the order of masks[masks], 1 / (size of its region)."""
+def rms(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Root of the mean squared difference of two arrays of one shape, summed in float64."""
+    return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
+
+
+def region_weights(masks: NDArray[np.bool_]) -> Array:
+    """For each defective pixel of masks [N, H, W], in the order of masks[masks], 1 / (pixels of
+    its 8-connected region); at least one pixel must be defective."""
     import cv2
 
     weights = []

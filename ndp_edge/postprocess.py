@@ -36,6 +36,27 @@ def smooth_max(
     return smoothed, smoothed.max(axis=(1, 2))
 
 
+def smooth_into(whole: NDArray[np.float32], out: NDArray[np.float32]) -> float:
+    """The 5x5 median of one map, as `smooth_max`, into memory at hand; returns its maximum.
+
+    Args:
+        whole: float32 [H, W].
+        out: float32 [H, W], contiguous, not `whole` itself.
+
+    Raises:
+        InputError: another shape or type, an empty map, NaN or infinity.
+    """
+    import cv2
+
+    _check(whole, 2)
+    if out.shape != whole.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise InputError(  # OpenCV would silently write elsewhere
+            f"memory of shape {out.shape} and type {out.dtype} for a map of {whole.shape}"
+        )
+    cv2.medianBlur(np.ascontiguousarray(whole), MEDIAN_WINDOW, out)
+    return float(out.max())
+
+
 def find_defects(smoothed: NDArray[np.float32], threshold: float) -> list[Defect]:
     """The 8-connected regions of a smoothed map that lie above the threshold.
 

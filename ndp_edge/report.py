@@ -93,10 +93,14 @@ def write_report(
             title: str; created: str (ISO 8601); version: str; bundle: str (hash);
             precision: str, the shipped one; backend: str; device: str;
             metrics: {precision: report keys of DESIGN section 8}, FP32 first;
-            gate: {passed: bool, reason: str, max_drop: float, rows: list of dicts};
+            gate: {passed: bool, reason: str, max_drop: float, rows: list of dicts
+            (`calib.gate.Verdict`), images: {good, defective, artificial}};
+            choices: a dict per precision (`build_choice.lines`);
+            sensitivity: of `calib.sensitivity`; fallback: of `build_fallback.WayBack`;
             threshold: {value, target, n, method} (threshold.Threshold's fields);
             splits: {split: {n: int, digest: str}};
             calibration: flat dict (method, images, seed, ...);
+            calibration_methods: {fp32, candidates, tie} (`calib.auto`);
             model: flat dict (preset, image size, ...); versions: {package: version};
             notes: list of str, what the reader must know (fallbacks, lacking data).
         pictures: what to draw.

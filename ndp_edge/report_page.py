@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ndp_edge import report_samples, report_svg
+from ndp_edge.report_calibration import calibration_section
+from ndp_edge.report_gate import gate_section
+from ndp_edge.report_layers import sensitivity_section
 from ndp_edge.report_tables import (
     KEYS,
     TINY,
@@ -43,11 +46,14 @@ def body(report: Report, pictures: Pictures) -> str:
         _head(report),
         _verdict(report),
         _notes(report),
+        gate_section(report),
         metrics_section(report),
         report_samples.section(pictures.samples, _threshold(report)),
         _plots(report, pictures.evidence),
+        sensitivity_section(report),
         layers_section(pictures.layers),
         engines_section(pictures.engines),
+        calibration_section(report),
         origin_section(report),
         raw_section(report),
     ]

@@ -264,7 +264,7 @@ def latency_plot(times: Mapping[str, Sequence[float]]) -> str:
             parts.append(line(x, base - row + 34, x, base, INK, extra='stroke-dasharray="2 3"'))
         note = f"p50 {p50:.2f}   p95 {p95:.2f}   p99 {p99:.2f} ms   (n {len(values)})"
         x = LEFT + INNER_W * min(p50 / high, 1)
-        right = x < LEFT + INNER_W / 2
+        right = x < LEFT + INNER_W / 5  # the note takes most of the width
         parts.append(
             text(
                 x if right else LEFT + INNER_W,

@@ -84,6 +84,13 @@ def show_value(key: str, value: Any) -> str:
     return f"{100 * value:.2f} %" if key in RATES else f"{value:.4f}"
 
 
+def figure_cells(figures: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Table cells of measured figures to five digits; a dash for what there is none of."""
+    values = (figures.get(key) for key in keys)
+    shown = (f"{value:.5f}" if isinstance(value, float) else NONE for value in values)
+    return "".join(f"<td>{cell}</td>" for cell in shown)
+
+
 def metrics_section(report: Report) -> str:
     """All report keys, one column per precision."""
     metrics: Mapping[str, Report] = report.get("metrics") or {}
@@ -101,7 +108,7 @@ def metrics_section(report: Report) -> str:
     head = "".join(f"<th>{esc(name.upper())}</th>" for name in metrics)
     head += "<th>change</th>" if pair else ""
     table = f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
-    return f"<section><h2>Accuracy and speed</h2>{table}{_gate_rows(report)}</section>"
+    return f"<section><h2>Accuracy and speed</h2>{table}</section>"
 
 
 def _latency_rows(every: Sequence[Report], pair: Pair | None) -> list[str]:
@@ -132,26 +139,6 @@ def _row(name: str, cells: Iterable[object], last: str | None, kind: str = "") -
     shown = "".join(f'<td class="{kind}">{esc(cell)}</td>' for cell in cells)
     end = "" if last is None else f"<td>{last}</td>"
     return f"<tr><td>{esc(name)}</td>{shown}{end}</tr>"
-
-
-def _gate_rows(report: Report) -> str:
-    rows: Sequence[Report] = (report.get("gate") or {}).get("rows") or ()
-    if not rows:
-        return ""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    head = "".join(f"<th>{esc(column.replace('_', ' '))}</th>" for column in columns)
-    lines = ("".join(f"<td>{_cell(row.get(c))}</td>" for c in columns) for row in rows)
-    cells = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        "<details><summary>What the gate compared</summary>"
-        f'<div class="scroll"><table><tr>{head}</tr>{cells}</table></div></details>'
-    )
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else '<span class="wrong">no</span>'
-    return NONE if value is None else esc(f"{value:.5g}" if isinstance(value, float) else value)
 
 
 def layers_section(layers: Sequence[Layer]) -> str:

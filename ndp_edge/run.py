@@ -1,203 +1,223 @@
-"""`python -m ndp_edge.run`: a bundle over a folder of frames, one verdict per frame.
+"""`python -m ndp_edge.run`: a bundle on a source of frames, one verdict per frame.
 
-Writes into --out: results.jsonl (one line per frame, as soon as it is judged), overlays/*.jpg
-(the frame with outlines beside its heat map), maps/*.tiff (float32) and summary.json. A frame
-that cannot be judged is rejected, with the reason in its line; the run goes on and ends with
-exit code 2. Ctrl-C and SIGTERM stop between two frames and still write the summary.
+Writes into --out: results.jsonl (one line per frame, in order, as soon as it is judged),
+overlays/*.jpg (the frame with outlines beside its heat map), maps/*.tiff (float32),
+summary.json, and drops.jsonl where frames were given up. A frame that cannot be judged is
+rejected, with the reason in its line; the run goes on and ends with exit code 2. Ctrl-C and
+SIGTERM finish what the engine has begun and still write the summary. --monitor PORT serves a
+page for the person at the line.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
-import shutil
-import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
-
-from ndp_edge import engines
+from ndp_edge import run_options
 from ndp_edge.bundle import Bundle
 from ndp_edge.console import (
-    add_json_option,
+    bar,
     emit_json,
     info,
     json_text,
-    progress,
     run_verb,
     table,
     text_stream,
 )
-from ndp_edge.errors import InputError
+from ndp_edge.engines.base import Engine
+from ndp_edge.errors import NdpError
 from ndp_edge.files import write_atomic
+from ndp_edge.image import read_marks
+from ndp_edge.run_watching import Watch, watching
+from ndp_edge.runtime.engine import open_engine, warm_up
 from ndp_edge.runtime.inspect import Judge
-from ndp_edge.runtime.sinks import (
-    MAPS,
-    OVERLAYS,
-    RESULTS,
-    SUMMARY,
-    PictureSink,
-    ResultsLog,
-    read_results,
-    to_line,
-)
-from ndp_edge.runtime.sources import FolderSource, check_folder
+from ndp_edge.runtime.layout import Layout
+from ndp_edge.runtime.memory import resident_bytes
+from ndp_edge.runtime.observing import Control
+from ndp_edge.runtime.opening import is_camera, open_source, redact
+from ndp_edge.runtime.outfolder import Past, check_out, clear_out, read_past
+from ndp_edge.runtime.pacing import Paced
+from ndp_edge.runtime.pipeline import Pipeline
+from ndp_edge.runtime.sinks import RESULTS, SUMMARY, PictureSink
+from ndp_edge.runtime.sources import Source
+from ndp_edge.runtime.stopping import Stop
 from ndp_edge.runtime.summary import Summary
+from ndp_edge.runtime.writing import Writer
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the verb."""
-    p = argparse.ArgumentParser(prog="python -m ndp_edge.run", description=__doc__)
-    p.add_argument("bundle", type=Path, metavar="BUNDLE")
-    p.add_argument("--source", required=True, metavar="FOLDER", help="pictures, in sorted order")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
-    p.add_argument("--max-frames", type=_positive, metavar="N", help="judge the first N at most")
-    again = p.add_mutually_exclusive_group()
-    again.add_argument("--force", action="store_true", help="replace the results in --out")
-    again.add_argument("--resume", action="store_true", help="go on behind the results in --out")
-    add_json_option(p)
-    return p
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-class Stop:
-    """Set by SIGINT or SIGTERM; a second signal ends the process at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Stop]:
-        """Catch both signals inside the block and restore the former handlers after it."""
-        kinds = (signal.SIGINT, signal.SIGTERM)
-        former = {kind: signal.signal(kind, self._on_signal) for kind in kinds}
-        try:
-            yield self
-        finally:
-            for kind, handler in former.items():
-                signal.signal(kind, handler)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(number, signal.SIG_DFL)
-
-
-def prepare_out(out: Path, *, force: bool, resume: bool, bundle: str) -> list[dict[str, Any]]:
-    """Make `out` ready and return the lines already there (with `resume` only).
-
-    Raises:
-        InputError: `out` holds something that this run must not touch.
-    """
-    results = out / RESULTS
-    if resume:
-        if not results.is_file():
-            raise InputError(f"{out} holds no {RESULTS} to resume; leave out --resume")
-        lines = read_results(results)
-        if any(line["bundle"] != bundle for line in lines):
-            raise InputError(f"{results} was made by another bundle; use another --out")
-        return lines
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder")
-    if results.exists():
-        if not force:
-            raise InputError(
-                f"{out} holds results already; --resume goes on, --force replaces them"
-            )
-        for name in (RESULTS, SUMMARY):
-            (out / name).unlink(missing_ok=True)
-        for name in (OVERLAYS, MAPS):
-            shutil.rmtree(out / name, ignore_errors=True)
-    elif out.is_dir() and any(out.iterdir()):
-        raise InputError(f"--out {out} is not empty and holds no results; name another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    return []
-
-
-def inspect_folder(
-    judge: Judge, source: FolderSource, out: Path, summary: Summary, stop: Stop
-) -> None:
-    """Judge every frame and write it down; returns early when `stop` was signalled.
-
-    Raises:
-        OSError: the disk is full or gone; what was written before it is whole.
-    """
-    pictures = PictureSink(out, source.names)
-    with ResultsLog(out / RESULTS) as log:
-        for captured in progress(source, total=len(source), label="frames"):
-            if stop.signal is not None:
-                return
-            result, smoothed = judge(captured)
-            began = time.perf_counter()
-            if captured.frame is not None and smoothed is not None:
-                pictures.write(captured.frame, smoothed, judge.threshold)
-            write_ms = 1e3 * (time.perf_counter() - began)
-            times = {**result.latency_ms, "write": write_ms}
-            line = to_line(dataclasses.replace(result, latency_ms=times))
-            # Last, so that a line in the log means that its pictures are there.
-            log.append(line)
-            summary.add(line)
+    return run_options.parser(__doc__)
 
 
 def run(args: argparse.Namespace) -> int:
     """The verb's body.
 
     Raises:
-        InputError: bundle, source or --out are wrong.
+        InputError: bundle, source, an option or --out are wrong.
         MachineError: the bundle's backend is not installed.
+        OSError: the disk is full or gone.
     """
-    folder = check_folder(args.source)
-    FolderSource(folder)  # this and the engine may complain before anything is replaced
+    # Everything that may complain does so before anything in --out is touched.
+    check_out(args.out, force=args.force, resume=args.resume)
     bundle = Bundle.open(args.bundle)
-    backend, precision = bundle.default
-    model = bundle.engine_path(backend, precision, engines.card_sm())
+    past = read_past(args.out, bundle.hash) if args.resume else Past()
+    source = open_frames(args, past)
     size = bundle.config.image_size
-    stop, summary = Stop(), Summary()
-    with engines.open_engine(backend, model, precision=precision) as engine, stop.listening():
-        done = prepare_out(args.out, force=args.force, resume=args.resume, bundle=bundle.hash)
-        source = FolderSource(folder, [line["frame"] for line in done], args.max_frames)
-        for line in done:
-            summary.add(line)
-        about = {
-            "source": str(folder),
-            "bundle": bundle.hash,
-            "threshold": bundle.threshold,
-            **engine.describe(),
-            "started": _now(),
+    roi = None if args.roi is None else read_marks(args.roi)
+    layout = Layout(size, args.layout, args.overlap, roi)
+    control = Control(bundle.threshold if past.threshold is None else past.threshold)
+    if control.threshold != bundle.threshold:
+        info(f"the threshold stays where it was left, at {control.threshold:.6g}")
+    stop = Stop()
+    with (
+        open_engine(bundle, args.in_flight) as engine,
+        stop.listening(),
+        watching(args, control, bundle) as watch,
+    ):
+        pipeline = Pipeline(
+            engine,
+            source,
+            layout,
+            Judge(control, bundle.hash),
+            in_flight=args.in_flight,
+            queue=args.queue,
+            drop=args.drop,
+            deadline_ms=args.deadline_ms,
+            stop=lambda: stop.signal is not None,
+        )
+        warm_up(engine, pipeline.in_flight)
+        about = describe(args, bundle, engine, pipeline)
+        if not args.resume:
+            clear_out(args.out)
+        names = getattr(source, "names", None)
+        writer = Writer(
+            args.out,
+            PictureSink(args.out, names, args.keep, masks=args.masks),
+            control,
+            past.summary,
+            gauges=lambda: {**pipeline.gauges(), "resident_bytes": float(resident_bytes())},
+            observers=watch.observers,
+            deadline_ms=args.deadline_ms,
+            sync_seconds=args.fsync,
+        )
+        with finishing(args, past.summary, about, stop, source, watch):
+            inspect(pipeline, writer, past.summary, source)
+    return exit_code(past.summary, stop)
+
+
+def open_frames(args: argparse.Namespace, past: Past) -> Source:
+    """The source behind what is done already, paced where --fps says so.
+
+    Raises:
+        InputError: there is no such source, or options that do not go with it.
+        MachineError: this machine lacks what opens it.
+    """
+    run_options.check(args, own_pace=args.watch or is_camera(args.source))
+    source = open_source(
+        args.source,
+        skip=past.names,
+        limit=args.max_frames,
+        watch=args.watch,
+        pixel=args.pixel,
+        reconnect=args.reconnect,
+        stall_seconds=args.stall,
+    )
+    return source if args.fps is None else Paced(source, args.fps)
+
+
+def describe(
+    args: argparse.Namespace, bundle: Bundle, engine: Engine, pipeline: Pipeline
+) -> dict[str, Any]:
+    """What summary.json says of the run beside its counts."""
+    return {
+        "source": redact(args.source),
+        "bundle": bundle.hash,
+        "threshold": bundle.threshold,
+        **engine.describe(),
+        "in_flight": pipeline.in_flight,
+        **{key: getattr(args, key) for key in ("queue", "drop", "deadline_ms", "fps", "layout")},
+        "started": _now(),
+    }
+
+
+def inspect(pipeline: Pipeline, writer: Writer, summary: Summary, source: Source) -> None:
+    """Write down what comes out of the pipeline until it ends.
+
+    Raises:
+        OSError: the disk is full or gone; what was written before it is whole, and what was
+            captured and cannot be written is counted as dropped where it cannot be read again.
+    """
+    before, total = summary.frames, _length(source)
+    with pipeline, writer, bar(total=total, label="frames") as told:
+        items = iter(pipeline)
+        for item in items:
+            try:
+                writer.write(item)
+            except OSError:
+                pipeline.stop()
+                for left in (item, *items) if pipeline.live else ():
+                    writer.give_up(left)
+                raise
+            told.update(summary.frames + sum(summary.drops.values()) - before - told.n)
+
+
+def _length(source: Any) -> int | None:
+    try:
+        return len(source)
+    except TypeError:  # a camera has no end, and a video does not know its own
+        return None
+
+
+@contextlib.contextmanager
+def finishing(
+    args: argparse.Namespace,
+    summary: Summary,
+    about: dict[str, Any],
+    stop: Stop,
+    source: Source,
+    watch: Watch,
+) -> Iterator[None]:
+    """Write summary.json and tell the counts when the block ends, also by an error."""
+    began, before = time.perf_counter(), summary.frames
+    stopped: str | None = "error"
+    try:
+        yield
+        stopped = stop.name
+    except NdpError:  # the stages turn all others into verdicts
+        stopped = "source"
+        raise
+    except OSError as error:
+        stopped = "disk"
+        error.filename = error.filename or str(args.out)  # a failed write names no file
+        raise
+    finally:
+        seconds = time.perf_counter() - began
+        report = {
+            **summary.to_dict(),
+            **about,
+            "finished": _now(),
+            "frames_per_second": (summary.frames - before) / seconds,
+            "resident_bytes": resident_bytes(),
+            "reconnects": getattr(source, "reconnects", 0),
+            "stopped": stopped,
+            **watch.report(),
         }
-        engine.infer(np.zeros((1, size, size, 3), np.uint8))  # the first call allocates
-        judge = Judge(engine, size, bundle.threshold, bundle.hash)
-        try:
-            inspect_folder(judge, source, args.out, summary, stop)
-        except OSError as error:
-            error.filename = error.filename or str(args.out)  # a failed write names no file
-            with contextlib.suppress(OSError):
-                finish(args, summary, about, "disk")
-            raise
-        finish(args, summary, about, signal.Signals(stop.signal).name if stop.signal else None)
-    return exit_code(summary, stop)
+        # What went wrong first is what is told.
+        with contextlib.suppress(OSError) if stopped == "disk" else contextlib.nullcontext():
+            finish(args, report)
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def finish(
-    args: argparse.Namespace, summary: Summary, about: dict[str, Any], stopped: str | None
-) -> None:
+def finish(args: argparse.Namespace, report: dict[str, Any]) -> None:
     """Write summary.json, tell the counts."""
-    report = {**summary.to_dict(), **about, "finished": _now(), "stopped": stopped}
     write_atomic(args.out / SUMMARY, json_text(report).encode())
     emit_json(args.json, report)
     rows = [["stage", "p50", "p95", "p99 ms"]]
@@ -205,11 +225,17 @@ def finish(
         rows.append([stage, *(f"{ms[part]:.2f}" for part in ("p50", "p95", "p99"))])
     rate = report["reject_rate"]
     share = "" if rate is None else f" ({100 * rate:.2f} %)"
-    told = (
+    told = [
         f"{report['frames']} frames: {report['ok']} ok, {report['reject']} rejected{share}, "
         f"{report['errors']} of them not judged"
-    )
-    print(f"{table(rows)}\n{told}\nresults: {args.out / RESULTS}", file=text_stream(args.json))
+    ]
+    if report["late"]:
+        told.append(f"{report['late']} verdicts were late")
+    if report["dropped"]:
+        reasons = ", ".join(f"{count} {why}" for why, count in report["drops"].items())
+        told.append(f"{report['dropped']} frames dropped ({reasons}); drops.jsonl names them")
+    text = "\n".join([table(rows), *told, f"results: {args.out / RESULTS}"])
+    print(text, file=text_stream(args.json))
 
 
 def exit_code(summary: Summary, stop: Stop) -> int:

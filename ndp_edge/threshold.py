@@ -23,6 +23,9 @@ METHOD = "split-conformal"
 DEFAULT_RATE = 0.01
 """The false-reject rate aimed at when the user names none and the images can carry it."""
 
+QUANTILES = 101
+"""How many quantiles of the good scores a bundle carries: one a percent, both ends included."""
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -41,6 +44,11 @@ class Threshold:
     n: int
     method: str = METHOD
     achievable: float = 0.0
+
+    @property
+    def rank(self) -> int:
+        """k: `value` is the k-th smallest of the n scores."""
+        return _rank(self.target, self.n)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -107,6 +115,12 @@ def far_out(scores: ArrayLike) -> list[int]:
     low, high = np.quantile(values, [0.25, 0.75])
     order = [int(i) for i in np.argsort(-values, kind="stable")]
     return [i for i in order if values[i] > high + 3 * (high - low)]
+
+
+def score_quantiles(scores: ArrayLike) -> list[float]:
+    """Quantiles of good scores [n] at 0, 1, ... 100 %: what drift is measured against."""
+    levels = np.linspace(0, 1, QUANTILES)
+    return [float(q) for q in np.quantile(np.asarray(scores, np.float64).ravel(), levels)]
 
 
 def _exact(rate: float) -> Fraction:

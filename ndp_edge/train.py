@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +22,31 @@ from ndp_edge.errors import InputError, MachineError
 from ndp_edge.image import is_gray, read_image
 from ndp_edge.model.config import PRESETS, NdpConfig, preset
 from ndp_edge.training.options import AMP, STATE_NAME, TrainOptions, same_run
+from ndp_edge.training.origin import qat_options, read_origin, refuse_fixed, refuse_other_data
+
+if TYPE_CHECKING:
+    from ndp_edge.training.loop import Trainer
+    from ndp_edge.training.qat import Finetuner
 
 PAPER_EPOCHS = (400, 200)
+PAPER_LR = 1e-4
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m ndp_edge.train", description=__doc__)
     p.add_argument("--data", type=Path, help="MVTec-style folder; without it, the built-in surface")
     p.add_argument("--out", type=Path, required=True, help="folder of the run")
+    p.add_argument("--qat", type=Path, metavar="RUN",
+                   help="fine-tune this finished run for INT8, on the same --data")  # fmt: skip
     p.add_argument("--preset", default="nano", choices=PRESETS)
     length = p.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, nargs=2, metavar=("N1", "N2"), help="default 400 200")
-    length.add_argument("--steps", type=int, nargs=2, metavar=("N1", "N2"))
+    length.add_argument("--steps", type=int, nargs="+", metavar="N",
+                        help="two numbers; with --qat one, default 200")  # fmt: skip
     p.add_argument("--batch-size", type=int, default=4)
-    p.add_argument("--lr", type=float, default=1e-4)
-    p.add_argument("--schedule", default="constant", choices=("constant", "cosine"))
+    p.add_argument("--lr", type=float, help="default 1e-4; of --qat: 2e-5")
+    p.add_argument("--schedule", choices=("constant", "cosine"),
+                   help="default constant; of --qat: cosine")  # fmt: skip
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--amp", default="none", choices=AMP,
                    help="bf16: faster where the machine has bfloat16 arithmetic")  # fmt: skip
@@ -64,12 +74,15 @@ def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
     """Command line to options; epochs become steps of `images` good pictures."""
     per_epoch = -(-images // max(1, args.batch_size))
     epochs = args.epochs or PAPER_EPOCHS
+    if args.steps and len(args.steps) != 2:
+        raise InputError(f"--steps takes two numbers, N1 and N2, not {len(args.steps)}")
     steps = tuple(args.steps) if args.steps else (epochs[0] * per_epoch, epochs[1] * per_epoch)
     crop = args.crop or args.image_size
     if crop > args.image_size:
         raise InputError(f"--crop {crop} is larger than --image-size {args.image_size}")
     return TrainOptions(
-        steps=steps, batch_size=args.batch_size, lr=args.lr, schedule=args.schedule, crop=crop,
+        steps=steps, batch_size=args.batch_size, lr=PAPER_LR if args.lr is None else args.lr,
+        schedule=args.schedule or "constant", crop=crop,
         opacity=tuple(args.opacity), structural=args.structural, seed=args.seed,
         amp=args.amp, perceptual=args.perceptual,
         perceptual_layers=args.perceptual_layers, save_every=args.save_every,
@@ -143,6 +156,29 @@ def train(args: argparse.Namespace) -> int:
         import torch
     except ImportError as error:
         raise MachineError('training needs torch: pip install "ndp-edge[train]"') from error
+    device = _device(args.device, torch.cuda.is_available())
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    trainer = finetuner(args, device) if args.qat else two_phases(args, device)
+    if not trainer.train(_Stop()):
+        again = f"--qat {args.qat} " if args.qat else ""
+        info(f"stopped; go on with: python -m ndp_edge.train {again}--resume ... --out {args.out}")
+        return 130
+    file = args.out / checkpoint.CHECKPOINT_NAME
+    record = checkpoint.load(file).training
+    emit_json(args.json, record | {"checkpoint": str(file)})
+    if args.qat:
+        rms = [f"{record['qat'][f'map_rms_{one}']:.5f}" for one in ("before", "after", "float")]
+        info(
+            f"INT8 map against the float map of {args.qat}, RMS: {rms[0]} before, {rms[1]} after; "
+            f"its own float map: {rms[2]}"
+        )
+    info(f"checkpoint: {file}")
+    return 0
+
+
+def two_phases(args: argparse.Namespace, device: str) -> Trainer:
+    """The paper's training, ready to run."""
     from ndp_edge.training.batches import Batches
     from ndp_edge.training.loop import Run, Trainer
     from ndp_edge.training.perceptual import make_perceptual
@@ -157,26 +193,54 @@ def train(args: argparse.Namespace) -> int:
     sources = read_sources(args.anomaly_source, options.crop)
     perceptual, told = make_perceptual(args.perceptual, args.vgg_weights, args.perceptual_layers)
     prepare_out(args.out, resume=args.resume)
-    device = _device(args.device, torch.cuda.is_available())
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    _announce(config, options, root, len(samples), told, device)
+    _announce(config, options, root, len(samples), device)
+    info(f"perceptual loss: {told}")
     record = describe(splits, samples, root, options) | {
         "perceptual": told,
-        "anomaly_source": args.anomaly_source.name if args.anomaly_source else "procedural",
+        "anomaly_source": _name(args.anomaly_source),
     }
     run = Run(
         args.out, config, options, Batches(images, sources, options, gray=config.gray), images[0],
         perceptual, same_run(options, config.to_json(), splits.digest["train"]), record, device,
     )  # fmt: skip
-    stop = _Stop()
-    finished = Trainer(run, resume=args.resume).train(stop)
-    if not finished:
-        info(f"stopped; go on with: python -m ndp_edge.train --resume ... --out {args.out}")
-        return 130
-    emit_json(args.json, record | {"checkpoint": str(args.out / checkpoint.CHECKPOINT_NAME)})
-    info(f"checkpoint: {args.out / checkpoint.CHECKPOINT_NAME}")
-    return 0
+    return Trainer(run, resume=args.resume)
+
+
+def finetuner(args: argparse.Namespace, device: str) -> Finetuner:
+    """`--qat`, ready to run."""
+    from ndp_edge.export.torch_net import load_net
+    from ndp_edge.training.batches import Batches
+    from ndp_edge.training.loop import Run
+    from ndp_edge.training.qat import Finetuner
+
+    refuse_fixed(args, parser())
+    origin = read_origin(args.qat)
+    net, config, was = load_net(origin), origin.config, origin.training
+    options = qat_options(args, was)
+    root = args.data or _builtin()
+    splits = split(open_dataset(root), seed=was.get("split_seed", 0))
+    refuse_other_data(splits, was, root)
+    samples = sorted(splits.train, key=lambda s: s.name)
+    images = load_images(samples, config.image_size)
+    sources = read_sources(args.anomaly_source, options.crop)
+    prepare_out(args.out, resume=args.resume)
+    _announce(config, options, root, len(samples), device)
+    digest = was.pop("sha256")
+    record = was | {
+        "options": dataclasses.asdict(options),
+        "seed": options.seed,
+        "qat": {
+            "from": args.qat.name,
+            "from_sha256": digest,
+            "anomaly_source": _name(args.anomaly_source),
+        },
+    }
+    identity = same_run(options, config.to_json(), f"{splits.digest['train']} {digest}")
+    run = Run(
+        args.out, config, options, Batches(images, sources, options, gray=config.gray), images[0],
+        None, identity, record, device,
+    )  # fmt: skip
+    return Finetuner(run, net, resume=args.resume)
 
 
 class _Stop:
@@ -206,14 +270,16 @@ def _device(asked: str, cuda: bool) -> str:
     return "cuda" if cuda and asked != "cpu" else "cpu"
 
 
-def _announce(
-    config: NdpConfig, o: TrainOptions, root: Path, images: int, perceptual: str, device: str
-) -> None:
+def _name(source: Path | None) -> str:
+    return source.name if source else "procedural"
+
+
+def _announce(config: NdpConfig, o: TrainOptions, root: Path, images: int, device: str) -> None:
+    steps = " + ".join(str(n) for n in o.steps)
     info(
         f"{config.preset} on {root}: {images} good images{' (gray)' if config.gray else ''}, "
-        f"{o.steps[0]} + {o.steps[1]} steps of {o.batch_size} crops of {o.crop}, {device}"
+        f"{steps} steps of {o.batch_size} crops of {o.crop}, {device}"
     )
-    info(f"perceptual loss: {perceptual}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndp_edge.calib.gate import judge
+from ndp_edge.calib.bootstrap import Interval
+from ndp_edge.calib.gate import AREAS, EXCUSABLE, RATES, judge, worse
 from ndp_edge.errors import InputError
 
 FULL: dict[str, Any] = {
@@ -92,3 +93,66 @@ def test_the_verdict_is_the_inequality(before: float, after: float, limit: float
     verdict = judge(FULL | {"aupro": before}, FULL | {"aupro": after}, limit)
     if abs(before - after - limit) > 1e-6:
         assert verdict.passed == (before - after < limit)
+
+
+rates = st.floats(0, 1)
+spans = st.tuples(st.floats(-0.2, 0.2), st.floats(0, 0.3)).map(lambda t: Interval(t[0], sum(t)))
+
+
+@given(rates, rates, st.floats(0, 0.2), spans, st.sampled_from(AREAS))
+def test_beyond_the_limit_only_chance_excuses_and_only_a_small_loss(
+    before: float, after: float, limit: float, span: Interval, key: str
+) -> None:
+    one, other = {key: before}, {key: after}
+    lost = before - after
+    if min(abs(lost - limit), abs(lost - EXCUSABLE), abs(span.low)) < 1e-6:
+        return
+    verdict = judge(one, other, limit, intervals={key: span})
+    excused = span.low < 0 and lost < EXCUSABLE
+    assert verdict.passed == (lost < limit or excused)
+    assert ("cannot tell from chance" in verdict.reason) == (lost > limit and excused)
+    row = next(row for row in verdict.rows if row["metric"] == key)
+    assert (row["low"], row["high"], row["worse"]) == (span.low, span.high, lost)
+    if abs(span.high - limit) > 1e-6:
+        assert row["shown"] == (span.high < limit)
+        assert verdict.passed is False or ("may be worse by up to" in verdict.reason) == (
+            not row["shown"]
+        )
+
+
+@given(
+    st.dictionaries(st.sampled_from((*AREAS, *RATES)), st.tuples(rates, rates), min_size=1),
+    st.floats(0, 0.2),
+    st.integers(1, 200),
+)
+def test_what_gets_better_never_fails_what_passed(
+    both: dict[str, tuple[float, float]], limit: float, count: int
+) -> None:
+    """And every metric that fell short is named, none that did not."""
+    one = {key: pair[0] for key, pair in both.items()}
+    other = {key: pair[1] for key, pair in both.items()}
+    verdict = judge(one, other, limit, n_good=count, n_defective=count)
+    assert verdict.passed == all(row["passed"] is not False for row in verdict.rows)
+    if not verdict.passed:
+        for row in verdict.rows:
+            assert (row["metric"] in verdict.reason) == (row["passed"] is False)
+    for key in both:
+        best = 1.0 if key in AREAS else 0.0
+        better = judge(one, other | {key: best}, limit, n_good=count, n_defective=count)
+        assert better.passed or not verdict.passed
+
+
+@given(rates, rates)
+def test_worse_is_a_drop_of_an_area_and_a_rise_of_a_rate(before: float, after: float) -> None:
+    told = worse(dict.fromkeys((*AREAS, *RATES), before), dict.fromkeys((*AREAS, *RATES), after))
+    assert all(told[key] == pytest.approx(before - after) for key in AREAS)
+    assert all(told[key] == pytest.approx(after - before) for key in RATES)
+    assert worse({"aupro": before}, {"aupro": None}) == {}
+    assert worse({"aupro": math.nan}, {"aupro": after}) == {}
+
+
+def test_the_verdict_speaks_of_the_precision_that_was_judged() -> None:
+    verdict = judge(FULL, FULL | {"aupro": 0.5}, 0.01, name="fp16")
+    assert verdict.reason.startswith("aupro drops by 0.4000")
+    assert {row["fp16"] for row in verdict.rows if row["metric"] == "aupro"} == {0.5}
+    assert "FP16 is within its limits" in judge(FULL, FULL, 0.01, name="fp16").reason

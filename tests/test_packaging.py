@@ -78,7 +78,8 @@ def _inside(path: Path, source: Path) -> str:
 
 def test_every_file_that_belongs_is_in_the_wheel(source: Path, names: set[str]) -> None:
     """A new folder that pyproject.toml does not list would be missing for users only."""
-    suffixes = {".py", ".html", ".onnx", ".typed", ".cu", ".cuh", ".h", ".hpp", ".cpp"}
+    page = {".html", ".css", ".js"}
+    suffixes = {".py", *page, ".onnx", ".typed", ".cu", ".cuh", ".h", ".hpp", ".cpp"}
     files = [path for path in source.rglob("*") if path.suffix in suffixes]
     left_out = {"build", "suites"}  # what is compiled here, and what only pytest runs
     files = [path for path in files if not left_out & set(path.relative_to(source).parts)]

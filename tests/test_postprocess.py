@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ndp_edge import reference
 from ndp_edge.errors import InputError
-from ndp_edge.postprocess import find_defects, smooth_max
+from ndp_edge.postprocess import find_defects, smooth_into, smooth_max
 from ndp_edge.types import Defect
 
 Regions = Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
@@ -35,6 +35,19 @@ def test_smooth_max_is_the_reference_median(n: int, h: int, w: int, seed: int) -
         assert np.array_equal(got, reference.median_filter(source))
         assert score == got.max()
     assert np.array_equal(maps, before)
+
+
+@deterministic
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_smoothing_into_memory_at_hand_is_the_same(h: int, w: int, seed: int) -> None:
+    maps = random_maps(1, h, w, seed)
+    out = np.full((h, w), np.nan, np.float32)
+    smoothed, scores = smooth_max(maps)
+    assert smooth_into(maps[0], out) == scores[0]
+    assert np.array_equal(out, smoothed[0])
+    for wrong in (np.empty((h, w + 1), np.float32), np.empty((h, w)), np.empty((w, 2 * h)).T[::2]):
+        with pytest.raises(InputError):
+            smooth_into(maps[0], wrong)
 
 
 def test_smooth_max_takes_a_strided_view() -> None:

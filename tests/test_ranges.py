@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.calibrate import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    create_calibrator,
+)
 
-from ndp_edge.calib.ranges import METHODS, collect_ranges
+from ndp_edge.calib.clipping import BINS, CLIPS, PERCENTILE
+from ndp_edge.calib.ranges import METHODS, collect, collect_ranges
 from ndp_edge.errors import InputError
 
 SIZE = 8
@@ -55,7 +63,7 @@ def test_the_order_of_the_images_does_not_matter() -> None:
         assert forward == collect_ranges(model(), images[::-1], method)
 
 
-@given(seed=st.integers(0, 1000), method=st.sampled_from(["entropy", "percentile"]))
+@given(seed=st.integers(0, 1000), method=st.sampled_from(sorted(CLIPS)))
 @settings(max_examples=10)
 def test_the_clipping_methods_only_narrow(seed: int, method: str) -> None:
     rng = np.random.default_rng(seed)
@@ -66,16 +74,71 @@ def test_the_clipping_methods_only_narrow(seed: int, method: str) -> None:
         assert max(abs(low), abs(high)) > 0
 
 
-@pytest.mark.parametrize("method", ["entropy", "percentile"])
-def test_one_outlier_among_many_values_is_clipped(method: str) -> None:
+@pytest.mark.parametrize(("method", "most"), [("entropy", 180), ("percentile", 180), ("mse", 220)])
+def test_one_outlier_among_many_values_is_clipped(method: str, most: float) -> None:
     # 40 000 values: the outlier is 0.0025 % of them, less than the percentile leaves out. Most
-    # values are small, so that levels spread up to the outlier would merge many of them.
+    # values are small, so that levels spread up to the outlier would merge many of them. mse
+    # pays for the outlier by the square of what it loses, and clips less.
     rng = np.random.default_rng(0)
     values = np.minimum(rng.geometric(0.1, (210, SIZE, SIZE, 3)), 100)
     images = values.astype(np.uint8)
     images[5, 2, 2, 0] = 255
     assert collect_ranges(model(), images)["x"][1] == 255
-    assert 40 <= collect_ranges(model(), images, method)["x"][1] < 180
+    assert 40 <= collect_ranges(model(), images, method)["x"][1] < most
+
+
+class _Reader(CalibrationDataReader):
+    """Hands ONNX Runtime's calibrators one image after the other."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._left = iter(images)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        image = next(self._left, None)
+        return None if image is None else {"image": image[None]}
+
+
+@pytest.mark.parametrize(
+    ("method", "theirs", "options"),
+    [
+        ("minmax", CalibrationMethod.MinMax, {}),
+        (
+            "percentile",
+            CalibrationMethod.Percentile,
+            {"num_bins": BINS, "percentile": PERCENTILE, "symmetric": True},
+        ),
+    ],
+)
+def test_it_agrees_with_onnx_runtimes_calibrator(
+    tmp_path: Path, method: str, theirs: CalibrationMethod, options: dict[str, float]
+) -> None:
+    rng = np.random.default_rng(0)
+    images = np.minimum(rng.geometric(0.05, (210, SIZE, SIZE, 3)), 255).astype(np.uint8)
+    images[5, 2, 2, 0] = 255
+    onnx.save(model(-3.0), tmp_path / "m.onnx")
+    calibrator = create_calibrator(
+        str(tmp_path / "m.onnx"),
+        ["Conv"],
+        augmented_model_path=str(tmp_path / "wide.onnx"),
+        calibrate_method=theirs,
+        extra_options=options,
+    )
+    calibrator.collect_data(_Reader(images))
+    found = calibrator.compute_data().data
+    for name, (low, high) in collect_ranges(model(-3.0), images, method).items():
+        bin_width = max(abs(v) for v in collect_ranges(model(-3.0), images)[name]) / BINS
+        wanted = [float(np.squeeze(v)) for v in found[name].range_value]
+        assert [low, high] == pytest.approx(wanted, abs=bin_width if method != "minmax" else 0)
+
+
+def test_one_collection_serves_every_method() -> None:
+    images = ramp(3)
+    found = collect(model(-3.0), images)
+    for method in METHODS:
+        assert found.ranges(method) == collect_ranges(model(-3.0), images, method)
+    for name, (low, high) in found.extremes.items():
+        assert found.counts[name].sum() == images.size
+        assert found.counts[name][-1] > 0, f"the largest magnitude of {low}..{high} is counted"
 
 
 @pytest.mark.parametrize("method", METHODS)

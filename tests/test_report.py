@@ -255,3 +255,24 @@ def test_a_histogram_of_any_spread(scores: list[float]) -> None:
     drawn = report_svg.histogram_plot(np.array(scores), np.array([0, 1]), 0.2)
     assert "nan" not in drawn
     assert drawn.count("<rect") == 3  # the ground and one bar per picture
+
+
+def test_calibration_methods_are_a_table_and_only_where_they_were_tried(tmp_path: Path) -> None:
+    report, pictures = full()
+    _, text = write(tmp_path, report, pictures)
+    assert "Calibration methods" not in text
+    figures = {"image_auroc": 0.96, "pixel_auroc": 0.91, "aupro": 0.75, "score_rms": 0.0}
+    report["calibration_methods"] = {
+        "fp32": figures,
+        "candidates": [
+            {**figures, "method": "minmax", "aupro": 0.74321, "drop": 0.00679, "kept": False},
+            {**figures, "method": "mse", "drop": 0.0, "kept": True},
+        ],
+        "tie": 0.01,
+    }
+    _, text = write(tmp_path, report, pictures)
+    assert "Calibration methods" in text
+    assert "within 0.01 of the least" in text
+    assert "mse, kept" in text
+    assert "minmax, kept" not in text
+    assert "0.74321" in text

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndp_edge.data.folder import Dataset, Sample
-from ndp_edge.data.splits import PARTS, check_disjoint, split
+from ndp_edge.data.splits import PARTS, TUNE_SHARE, check_disjoint, split
 from ndp_edge.errors import InputError
 
 
@@ -52,19 +52,37 @@ def test_every_file_lands_once_and_copies_stay_together(
     contents = different(count)
     dataset = make(tmp_path_factory.mktemp("d"), contents + contents[:copies], [b"other"])
     splits = split(dataset, seed)
-    parts = [splits.train, splits.calibration, splits.threshold]
+    parts = [splits.train, splits.calibration, splits.tune, splits.threshold]
     assert sorted(names([*chain(*parts)])) == names(dataset.train)
     held = [{splits.hashes[s.name] for s in part} for part in parts]
-    assert sum(len(contents) for contents in held) == count
-    assert all(held)
-    for part, share in zip(held, (0.65, 0.10, 0.25), strict=True):
-        assert abs(len(part) - share * count) <= 1.5
+    trained, calibrated, tuned, rest = map(len, held)
+    assert trained + calibrated + tuned + rest == count
+    assert min(trained, calibrated, rest) > 0
+    for size, share in ((trained, 0.65), (calibrated + tuned, 0.10), (rest, 0.25)):
+        assert abs(size - share * count) <= 1.5
+    assert tuned <= TUNE_SHARE * (calibrated + tuned) < tuned + 1
     assert splits.test == dataset.test
 
 
 def test_the_shares_of_a_hundred_are_exact(tmp_path: Path) -> None:
     splits = split(make(tmp_path, different(100)))
-    assert [len(getattr(splits, part)) for part in PARTS] == [65, 10, 25, 0]
+    assert [len(getattr(splits, part)) for part in PARTS] == [65, 6, 4, 25, 0]
+
+
+@given(count=st.integers(3, 60), seed=st.integers(0, 1000))
+def test_the_tune_split_takes_nothing_from_train_or_threshold(
+    tmp_path_factory: pytest.TempPathFactory, count: int, seed: int
+) -> None:
+    # The splits of nets that were trained before there was a tune split: these shares of files
+    # ranked by SHA-256 of seed and content.
+    splits = split(make(tmp_path_factory.mktemp("d"), different(count)), seed)
+    ranked = sorted(
+        splits.hashes.values(), key=lambda h: hashlib.sha256(f"{seed}:{h}".encode()).hexdigest()
+    )
+    trained = {splits.hashes[s.name] for s in splits.train}
+    rest = {splits.hashes[s.name] for s in splits.threshold}
+    assert trained == set(ranked[: len(trained)])
+    assert rest == set(ranked[count - len(rest) :])
 
 
 def test_content_decides_not_names_or_order(tmp_path: Path) -> None:
@@ -95,7 +113,7 @@ def test_copies_inside_the_test_set_are_allowed(tmp_path: Path) -> None:
 
 
 def test_check_disjoint_finds_a_leak_between_any_two_parts(tmp_path: Path) -> None:
-    splits = split(make(tmp_path, different(20), [b"fresh"]))
+    splits = split(make(tmp_path, different(40), [b"fresh"]))
     check_disjoint(splits)
     for first in PARTS:
         for second in PARTS:
@@ -115,7 +133,8 @@ def test_too_few_different_pictures_say_how_many_are_needed(tmp_path: Path) -> N
 
 def test_a_share_of_nothing_stays_empty(tmp_path: Path) -> None:
     splits = split(make(tmp_path, different(7)), fractions=(1.0, 0.0, 0.0))
-    assert (len(splits.train), splits.calibration, splits.threshold) == (7, [], [])
+    assert len(splits.train) == 7
+    assert splits.calibration == splits.tune == splits.threshold == []
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,27 @@ from ndp_edge.data.folder import Dataset, Sample
 from ndp_edge.errors import InputError
 from ndp_edge.files import file_hash
 
-PARTS = ("train", "calibration", "threshold", "test")
+PARTS = ("train", "calibration", "tune", "threshold", "test")
+
+TUNE_SHARE = 0.4
+"""Of the calibration fraction. The tune split is cut out of it so that train and threshold are
+what they were before there was one: nets trained earlier stay usable, and a quarter of the
+pictures goes on to carry the threshold."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Four lists of pictures that share no file content.
+    """Five lists of pictures that share no file content.
 
-    train, calibration, threshold: good pictures from train/good. test: the whole test folder.
+    train, calibration, tune, threshold: good pictures from train/good; tune is for choices
+    (calibration method, layers to leave in float). test: the whole test folder, chooses nothing.
     hashes: picture name -> SHA-256 of its bytes. digest: split name -> SHA-256 over its sorted
     file hashes (one per line). seed: the one that ranked the files.
     """
 
     train: list[Sample]
     calibration: list[Sample]
+    tune: list[Sample]
     threshold: list[Sample]
     test: list[Sample]
     hashes: dict[str, str]
@@ -34,11 +41,13 @@ class Splits:
 def split(
     dataset: Dataset, seed: int = 0, fractions: Sequence[float] = (0.65, 0.10, 0.25)
 ) -> Splits:
-    """Split train/good into train, calibration and threshold; test stays whole.
+    """Split train/good into train, calibration (with tune) and threshold; test stays whole.
 
     Distinct contents are ranked by SHA-256 of "<seed>:<file hash>" and sliced by fractions, so
     the split depends on neither names nor order, and byte-identical files stay together. A
-    fraction above 0 gets at least one content. Copies that were re-encoded count as different.
+    fraction above 0 gets at least one content. Of the second fraction TUNE_SHARE, rounded down,
+    is the tune split (none of one or two contents). Copies that were re-encoded count as
+    different.
 
     Raises InputError: fractions that are not three shares summing to 1, too few different good
     pictures, or a test picture whose content also stands in train/good.
@@ -49,12 +58,14 @@ def split(
     contents = sorted(
         {hashes[sample.name] for sample in dataset.train}, key=lambda content: _rank(seed, content)
     )
+    trained, calibrated, rest = _counts(dataset, len(contents), fractions)
+    tuned = int(TUNE_SHARE * calibrated)
     part_of: dict[str, int] = {}
     start = 0
-    for part, count in enumerate(_counts(dataset, len(contents), fractions)):
+    for part, count in enumerate((trained, calibrated - tuned, tuned, rest)):
         part_of.update(dict.fromkeys(contents[start : start + count], part))
         start += count
-    parts: list[list[Sample]] = [[], [], []]
+    parts: list[list[Sample]] = [[], [], [], []]
     for sample in dataset.train:
         parts[part_of[hashes[sample.name]]].append(sample)
     lists = dict(zip(PARTS, [*parts, list(dataset.test)], strict=True))

@@ -28,9 +28,13 @@ class Engine(ABC):
         name: the backend, such as "openvino" or "tensorrt".
         precision: "fp32", "fp16" or "int8".
         size: (height, width) in pixels of the images it takes.
+        lanes: tickets that keep the device busy.
+        batch: images that one ticket had best hold when there are many.
     """
 
     name: str
+    lanes = 2
+    batch = 1
 
     def __init__(self, precision: str, size: tuple[int, int]) -> None:
         self.precision = precision
@@ -61,17 +65,31 @@ class Engine(ABC):
         self._pending[ticket] = handle
         return ticket
 
-    def collect(self, ticket: int) -> Maps:
+    def collect(self, ticket: int, out: Maps | None = None) -> Maps:
         """Wait for one ticket's maps, float32 [N, H, W]. Tickets may be collected in any order.
+
+        Args:
+            ticket: from `submit`.
+            out: float32 [N, H, W] to write them into and return; None makes a new array.
 
         Raises:
             InputError: the ticket is unknown or was collected already, or the engine is closed.
             NdpError: the backend answered with NaN or infinity.
         """
-        self._check_open()
-        if ticket not in self._pending:
-            raise InputError(f"ticket {ticket} is not waiting: never given, or collected already")
-        return self._finite(self._collect(self._pending.pop(ticket)))
+        handle = self._waiting(ticket)
+        del self._pending[ticket]
+        if out is None:
+            return self._finite(self._collect(handle))
+        self._collect_into(handle, out)
+        return self._finite(out)
+
+    def done(self, ticket: int) -> bool:
+        """False while `collect` would have to wait; True too where a backend cannot tell.
+
+        Raises:
+            InputError: as `collect`.
+        """
+        return self._done(self._waiting(ticket))
 
     def describe(self) -> dict[str, Any]:
         """backend, precision, device, threads (0: the backend's choice) and versions."""
@@ -112,6 +130,18 @@ class Engine(ABC):
 
     @abstractmethod
     def _close(self, pending: list[Any]) -> None: ...
+
+    def _collect_into(self, handle: Any, out: Maps) -> None:
+        out[:] = self._collect(handle)
+
+    def _done(self, handle: Any) -> bool:
+        return True
+
+    def _waiting(self, ticket: int) -> Any:
+        self._check_open()
+        if ticket not in self._pending:
+            raise InputError(f"ticket {ticket} is not waiting: never given, or collected already")
+        return self._pending[ticket]
 
     def _check_open(self) -> None:
         if self._closed:

@@ -56,6 +56,9 @@ class OnnxRuntimeEngine(Engine):
         maps: Maps = handle.result()
         return maps
 
+    def _done(self, handle: Any) -> bool:
+        return bool(handle.done())
+
     def _describe(self) -> dict[str, Any]:
         return {
             "device": "CPU",

@@ -37,6 +37,7 @@ class _Compiled:
     """The net compiled for one batch size, and its idle requests."""
 
     model: Any
+    batch: int
     idle: list[Any] = field(default_factory=list)
 
     def request(self) -> Any:
@@ -81,7 +82,7 @@ class OpenVinoEngine(Engine):
         self._model: Any = self._core.read_model(_for_openvino(proto, precision, self.size))
         self._compiled: OrderedDict[int, _Compiled] = OrderedDict()
         self._device = str(self._core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-        self.compiled(1)
+        self.lanes = int(self.compiled(1).get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def compiled(self, batch: int) -> Any:
         """OpenVINO's CompiledModel for a batch size."""
@@ -92,7 +93,7 @@ class OpenVinoEngine(Engine):
             shaped = self._model.clone()
             shaped.reshape([batch, *self.size, 3])
             model = self._core.compile_model(shaped, "CPU", self._options)
-            self._compiled[batch] = _Compiled(model)
+            self._compiled[batch] = _Compiled(model, batch)
             while len(self._compiled) > MOST_SHAPES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(batch)
@@ -110,11 +111,18 @@ class OpenVinoEngine(Engine):
         return compiled, request
 
     def _collect(self, handle: Any) -> Maps:
+        maps: Maps = np.empty((handle[0].batch, *self.size), np.float32)
+        self._collect_into(handle, maps)
+        return maps
+
+    def _collect_into(self, handle: Any, out: Maps) -> None:
         compiled, request = handle
         request.wait()
-        maps: Maps = np.array(request.get_output_tensor(0).data[:, 0], np.float32)
+        out[:] = request.get_output_tensor(0).data[:, 0]
         compiled.idle.append(request)
-        return maps
+
+    def _done(self, handle: Any) -> bool:
+        return bool(handle[1].wait_for(0))
 
     def _describe(self) -> dict[str, Any]:
         return {

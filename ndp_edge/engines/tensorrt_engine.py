@@ -88,6 +88,7 @@ class TensorRtEngine(Engine):
             self._free()
             raise
         super().__init__(precision, size)
+        self.lanes, self.batch = slots, max(self._sidecar.batches)
 
     def _start(self, model: Path, slots: int) -> tuple[int, int]:
         """Plan, then slots, each run once; returns the images' (height, width)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import platform
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,8 +71,8 @@ def install(backend: str) -> str:
         if jetson:
             return "sudo apt-get install python3-libnvinfer (venvs need --system-site-packages)"
         return "pip install 'ndp-edge[tensorrt]'"
-    if jetson or platform.machine() not in ("x86_64", "AMD64"):
-        return "nothing: it exists for x86-64 only; here --engine tensorrt builds on the device"
+    if jetson:
+        return "nothing: not made for Jetson; here --engine tensorrt builds on the device"
     return "pip install 'ndp-edge[rtx]'"
 
 

@@ -1,28 +1,24 @@
-"""Where verdicts go: results.jsonl, float maps, overlays. Whole lines and whole files only."""
+"""What is written of a frame: its line, its float map, mask and overlay. Whole files only."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge import heat
-from ndp_edge.console import plain
-from ndp_edge.errors import InputError
 from ndp_edge.files import write_atomic
 from ndp_edge.image import to_square
-from ndp_edge.types import Frame, Result
+from ndp_edge.types import Result
 
-RESULTS, SUMMARY, MAPS, OVERLAYS = "results.jsonl", "summary.json", "maps", "overlays"
+RESULTS, DROPS, SUMMARY = "results.jsonl", "drops.jsonl", "summary.json"
+MAPS, OVERLAYS, MASKS = "maps", "overlays", "masks"
 
-SYNC_SECONDS = 1.0
-"""At most this long a verdict stays in the system's memory only: a power cut loses no more,
-a killed process loses nothing."""
+Keep = Literal["all", "rejects", "none"]
+KEEPS: tuple[Keep, ...] = ("all", "rejects", "none")
 
 
 def to_line(result: Result) -> dict[str, Any]:
@@ -45,96 +41,57 @@ def to_line(result: Result) -> dict[str, Any]:
     return line
 
 
-class ResultsLog:
-    """Appends lines to results.jsonl, each by one write, and undoes one that fails half-way.
-
-    A context manager; closing flushes to the disk.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        self._synced = time.monotonic()
-
-    def __enter__(self) -> ResultsLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            os.fsync(self._file)
-        finally:
-            os.close(self._file)
-
-    def append(self, line: dict[str, Any]) -> None:
-        """Write one line.
-
-        Raises:
-            OSError: the disk is full or gone; the file ends with the line before.
-        """
-        text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n"
-        data = text.encode("utf-8", "surrogateescape")  # names of files need not be UTF-8
-        before = os.fstat(self._file).st_size
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._file, data[written:])
-        except BaseException:
-            os.ftruncate(self._file, before)
-            raise
-        if time.monotonic() - self._synced >= SYNC_SECONDS:
-            os.fsync(self._file)
-            self._synced = time.monotonic()
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a results.jsonl; a last line cut short by a power cut is cut off.
-
-    Raises:
-        InputError: a line that is not one of ours.
-    """
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    lines = []
-    for number, text in enumerate(data[:end].splitlines(), 1):
-        try:
-            line = json.loads(text.decode("utf-8", "surrogateescape"))
-            whole = all(key in line for key in ("frame", "verdict", "bundle", "latency_ms"))
-        except (ValueError, TypeError):
-            whole = False
-        if not whole:
-            raise InputError(f"{path} line {number} is not a result; use another --out")
-        lines.append(line)
-    if end < len(data):
-        with path.open("rb+") as handle:
-            handle.truncate(end)
-    return lines
-
-
 class PictureSink:
-    """Writes maps/<name>.tiff (float32, smoothed) and overlays/<name>.jpg for every frame.
+    """Writes maps/<name>.tiff (float32, smoothed), overlays/<name>.jpg and masks/<name>.png.
 
     Args:
         root: the run's folder.
-        names: all frame names; two that differ in the suffix only keep it in their file names.
+        names: all frame names where they are known; two that differ in the suffix only keep it
+            in their file names. None: every file keeps it.
+        keep: of which frames.
+        masks: also the regions above the threshold, white on black, at the map's size.
     """
 
-    def __init__(self, root: Path, names: list[str]) -> None:
+    def __init__(
+        self, root: Path, names: list[str] | None, keep: Keep = "all", *, masks: bool = False
+    ) -> None:
         self.root = root
-        self._stems = stems(names)
+        self._stems = None if names is None else stems(names)
+        self._keep = keep
+        self._masks = masks
 
-    def write(self, frame: Frame, smoothed: NDArray[np.float32], threshold: float) -> None:
-        """Write both files, each whole or not at all.
+    def write(
+        self, name: str, image: NDArray[np.uint8], smoothed: NDArray[np.float32], result: Result
+    ) -> None:
+        """Write a frame's files, each whole or not at all.
 
         Args:
-            frame: the picture, [H, W, 3].
-            smoothed: float32 [H, W].
-            threshold: where the colours turn.
+            name: the frame's.
+            image: the picture, uint8 [H, W, 3].
+            smoothed: float32 [h, w], of the picture's size or of a square one shrunk.
+            result: its verdict; its threshold is where the colours turn.
+
+        Raises:
+            OSError: the disk is full or gone.
         """
-        stem = self._stems[frame.name]
+        if self._keep == "none" or (self._keep == "rejects" and result.verdict != "reject"):
+            return
+        stem = safe_stem(name) if self._stems is None else self._stems[name]
+        threshold = result.threshold
         write_map(_made(self.root / MAPS / f"{stem}.tiff"), smoothed)
-        marked = heat.overlay(to_square(frame.image, len(smoothed)), smoothed, threshold, zoom=1)
+        if self._masks:
+            marks = np.uint8(255) * heat.above(smoothed, threshold)
+            path = _made(self.root / MASKS / f"{stem}.png")
+            write_atomic(path, heat.encode(marks, ".png"), sync=False)
+        marked = heat.overlay(shown(image, smoothed), smoothed, threshold, zoom=1)
         both = np.concatenate([marked, heat.colours(smoothed, threshold)], axis=1)
         path = _made(self.root / OVERLAYS / f"{stem}.jpg")
         write_atomic(path, heat.encode(both), sync=False)
+
+
+def shown(image: NDArray[np.uint8], smoothed: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A frame [H, W, 3] at its map's size [h, w], where it was shrunk for it."""
+    return image if image.shape[:2] == smoothed.shape else to_square(image, len(smoothed))
 
 
 def write_map(path: Path, smoothed: NDArray[np.float32]) -> None:
@@ -149,12 +106,28 @@ def write_map(path: Path, smoothed: NDArray[np.float32]) -> None:
 
 
 def stems(names: list[str]) -> dict[str, str]:
-    """Name -> the same without its suffix, or whole where two would share one file."""
-    short = {name: name.rpartition(".")[0] for name in names}
-    counts: dict[str, int] = {}
-    for stem in short.values():
-        counts[stem] = counts.get(stem, 0) + 1
-    return {name: stem if counts[stem] == 1 else name for name, stem in short.items()}
+    """Name -> a path for its files below the run's folder; no two names share one.
+
+    It is the name without its suffix, or whole where two would share one file.
+    """
+    short = {name: safe_stem(name.rpartition(".")[0] or name) for name in names}
+    counts = Counter(short.values())
+    taken: set[str] = set()
+    chosen = {}
+    for name, stem in short.items():
+        path = stem if counts[stem] == 1 else safe_stem(name)
+        number = 2
+        while path in taken:  # names that differ only in what `safe_stem` takes away
+            path, number = f"{safe_stem(name)}~{number}", number + 1
+        taken.add(path)
+        chosen[name] = path
+    return chosen
+
+
+def safe_stem(name: str) -> str:
+    """A frame's name as a relative path that stays inside the folder it is put in."""
+    parts = [part for part in name.replace("\0", "_").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "_"
 
 
 def _made(path: Path) -> Path:

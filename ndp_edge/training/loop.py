@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ndp_edge import checkpoint
 from ndp_edge.errors import NdpError
 from ndp_edge.losses import joint
 from ndp_edge.model.config import NdpConfig
-from ndp_edge.model.network import NDPNet, Output, combine
+from ndp_edge.model.network import NDPNet, combine
 from ndp_edge.training.batches import Batch, Batches, as_unit, nchw
 from ndp_edge.training.log import MetricsLog, sample_sheet
 from ndp_edge.training.options import STATE_NAME, TrainOptions
@@ -51,16 +51,26 @@ class Run:
 
 
 class Trainer:
-    """Runs a `Run` to its end."""
+    """Runs a `Run` to its end.
 
-    def __init__(self, run: Run, *, resume: bool) -> None:
+    Args:
+        run: what to do.
+        resume: go on from the state in the run's folder, where there is one.
+        net: the net to begin with; by default a fresh one.
+        phase: the phase to begin with, counted from 0.
+    """
+
+    def __init__(
+        self, run: Run, *, resume: bool, net: NDPNet | None = None, phase: int = 0
+    ) -> None:
         self.run = run
         torch.manual_seed(run.options.seed)
-        self.net = NDPNet(run.config).to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = NDPNet(run.config) if net is None else net
+        self.net: NDPNet = net.to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.perceptual is not None:
             run.perceptual.to(run.device)
         self.saved = None
-        self.phase, self.step = 0, 0
+        self.phase, self.step = phase, 0
         if resume and (run.folder / STATE_NAME).exists():
             self.saved = SavedState(run.folder, run.identity)
             self.saved.restore_net(self.net)
@@ -80,10 +90,7 @@ class Trainer:
 
     def _phase(self, stopped: Callable[[], bool]) -> bool:
         o = self.run.options
-        parameters = set_phase(self.net, self.phase)
-        if self.phase == 1 and self.step == 0:
-            image = torch.from_numpy(nchw([as_unit(self.run.reference)])).to(self.run.device)
-            self.net.set_reference(image)
+        parameters = self._enter()
         optimiser = torch.optim.Adam(parameters, o.lr, weight_decay=o.weight_decay)
         if self.saved is not None:
             self.saved.restore_optimiser(optimiser)
@@ -102,17 +109,30 @@ class Trainer:
                     return False
         return True
 
+    def _enter(self) -> list[nn.Parameter]:
+        """Make the net ready for the phase; returns what the phase trains."""
+        parameters = set_phase(self.net, self.phase)
+        if self.phase == 1 and self.step == 0:
+            image = torch.from_numpy(nchw([as_unit(self.run.reference)])).to(self.run.device)
+            self.net.set_reference(image)
+        return parameters
+
+    def _parts(self, good: Tensor, bad: Tensor, mask: Tensor) -> tuple[Parts, list[Tensor]]:
+        """The terms of the loss, and the rows of a sample sheet (phase 1 has none)."""
+        perceptual = self.run.perceptual
+        if self.phase == 0:
+            return phase_one(self.net, good, bad, mask, perceptual), []
+        parts, out = phase_two(self.net, good, bad, mask, perceptual)
+        maps = combine(out.logits, self.run.config.map_weights)
+        return parts, [bad, out.reconstruction, maps, mask]
+
     def _step(self, batch: Batch, optimiser: torch.optim.Optimizer) -> dict[str, float]:
         o = self.run.options
         for group in optimiser.param_groups:
             group["lr"] = o.learning_rate(self.phase, self.step)
         good, bad, mask = (self._tensor(x) for x in (batch.good, batch.bad, batch.mask))
-        out: Output | None = None
         with torch.autocast(self.run.device, torch.bfloat16, enabled=o.amp == "bf16"):
-            if self.phase == 0:
-                parts: Parts = phase_one(self.net, good, bad, mask, self.run.perceptual)
-            else:
-                parts, out = phase_two(self.net, good, bad, mask, self.run.perceptual)
+            parts, rows = self._parts(good, bad, mask)
         loss = joint(parts)
         if not bool(torch.isfinite(loss)):
             raise NdpError(
@@ -125,9 +145,8 @@ class Trainer:
         values = {k: float(v.detach()) for k, v in (parts | {"total": loss}).items()}
         offset = sum(o.steps[: self.phase])
         self.log.write(self.phase, self.step, values, offset)
-        if out is not None and self.step % o.sample_every == 0:
-            maps = combine(out.logits, self.run.config.map_weights)
-            sheet = sample_sheet([bad, out.reconstruction, maps, mask])
+        if rows and self.step % o.sample_every == 0:
+            sheet = sample_sheet(rows)
             name = f"step-{offset + self.step:06d}.png"
             self.log.picture(self.run.folder / "samples" / name, sheet, offset + self.step)
         return values
@@ -145,12 +164,16 @@ class Trainer:
             )
         elif self.phase == 0:
             save_state(self.run.folder, self.net, None, 1, 0, self.run.identity)
-        if self.phase == 1:
+        if self.phase >= 1:
             self._save_checkpoint(finished=last)
+
+    def _record(self, *, finished: bool) -> dict[str, Any]:
+        """What the checkpoint says about its training, less what every one says."""
+        return self.run.record
 
     def _save_checkpoint(self, *, finished: bool) -> None:
         weights = {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
-        record = self.run.record | {
+        record = self._record(finished=finished) | {
             "finished": finished,
             "phase": self.phase + 1,
             "step": self.step,

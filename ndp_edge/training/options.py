@@ -17,7 +17,7 @@ FREE = frozenset({"save_every", "sample_every", "perceptual"})
 @dataclass(frozen=True)
 class TrainOptions:
     """Attributes:
-    steps: optimiser steps of phase 1 and phase 2.
+    steps: optimiser steps of phase 1, phase 2 and, where it is asked for, `--qat`'s phase 3.
     batch_size: good images a step (phase 1 sends as many artificial ones through with them).
     lr, weight_decay: Adam's.
     schedule: "constant" (the paper) or "cosine" (warm-up over 3 %, then down to lr / 100).
@@ -32,7 +32,7 @@ class TrainOptions:
     save_every, sample_every: steps between saved states and between sample pictures.
     """
 
-    steps: tuple[int, int]
+    steps: tuple[int, ...]
     batch_size: int = 4
     lr: float = 1e-4
     weight_decay: float = 1e-5
@@ -64,7 +64,7 @@ class TrainOptions:
             raise InputError(f"crop {self.crop} must be a multiple of 64")
 
     def learning_rate(self, phase: int, step: int) -> float:
-        """The rate of one step (0-based) of phase 0 or 1."""
+        """The rate of one step (0-based) of a phase (0-based)."""
         if self.schedule == "constant":
             return self.lr
         total = self.steps[phase]

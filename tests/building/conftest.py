@@ -11,16 +11,23 @@ import pytest
 import torch
 
 from ndp_edge import build, checkpoint
-from ndp_edge.data.folder import open_dataset
+from ndp_edge.calib.partial import groups
+from ndp_edge.data.folder import load_images, open_dataset
 from ndp_edge.data.splits import split
 from ndp_edge.data.surface import write_surface
+from ndp_edge.export.exporter import export_onnx
 from ndp_edge.export.graph import build_graph
 from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet
+from ndp_edge.training.batches import Batches
+from ndp_edge.training.loop import Run, Trainer
+from ndp_edge.training.options import TrainOptions
 
 CONFIG = NdpConfig("tiny", (8, 8, 8, 8, 8), 8, image_size=64)
 QUIET = ["--engine", "onnxruntime", "--max-drop", "0.9"]
 """ONNX Runtime starts fastest; a net with random weights passes only a wide gate."""
+
+STEPS = (40, 160)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +59,50 @@ def built(tmp_path_factory: pytest.TempPathFactory, net: Path, data: Path) -> Pa
     out = tmp_path_factory.mktemp("built") / "bundle"
     assert run(net, data, out, "--int8") == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def surface(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Larger than `data`: enough pictures for a gate and for a tune split."""
+    root = tmp_path_factory.mktemp("trained") / "surface"
+    write_surface("woven", root, train=100, good=12, defects=15, size=64)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, surface: Path) -> Path:
+    """A tiny net trained for some seconds, as ONNX: it finds most defects, so that it has something
+    to lose. A fresh one guesses, whatever its precision."""
+    splits = split(open_dataset(surface))
+    images = load_images(splits.train, 64)
+    options = TrainOptions(STEPS, lr=4e-3, schedule="cosine", crop=64, opacity=(0.5, 1.0))
+    hashes = sorted(splits.hashes[s.name] for s in splits.train)
+    folder = tmp_path_factory.mktemp("net")
+    (folder / "samples").mkdir()
+    batches = Batches(images, [], options, gray=False)
+    record = {"split_seed": 0, "hashes": hashes}
+    run = Run(folder, CONFIG, options, batches, images[0], None, "test", record)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # layers this small are slower on two
+    try:
+        Trainer(run, resume=False).train()
+    finally:
+        torch.set_num_threads(before)
+    export_onnx(folder, folder / "net.onnx", images=images[:1], check=False)
+    return folder / "net.onnx"
+
+
+FEW = ("decoder.step3.mix1", "msdsm1.cat", "rbam4.u")
+
+
+@pytest.fixture
+def few_layers(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """A way back over three layers of fifty: the others cost seconds and show nothing more."""
+    monkeypatch.setattr(
+        "ndp_edge.calib.sensitivity.groups",
+        lambda model: [group for group in groups(model) if group.name in FEW],
+    )
+    return FEW
 
 
 def run(net: Path, data: Path, out: Path, *options: str) -> int:

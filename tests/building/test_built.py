@@ -14,7 +14,7 @@ import torch
 from ndp_edge import checkpoint
 from ndp_edge.bundle import Bundle
 from ndp_edge.data.folder import load_images, open_dataset
-from ndp_edge.data.splits import split
+from ndp_edge.data.splits import PARTS, split
 from ndp_edge.engines import open_engine
 from ndp_edge.model.network import NDPNet
 from ndp_edge.postprocess import smooth_max
@@ -35,9 +35,13 @@ def test_the_bundle_holds_what_the_manifest_says(
     assert {k: v["digest"] for k, v in m["splits"].items()} == splits.digest
     assert m["threshold"]["n"] == len(splits.threshold)
     assert m["threshold"]["precision"] == "int8"
-    assert m["calibration"]["n"] == len(splits.calibration)
+    assert m["calibration"]["n"] == m["calibration"]["pool"] == len(splits.calibration) == 4
+    assert m["calibration"]["files"] == {s.name: splits.hashes[s.name] for s in splits.calibration}
     assert m["calibration"]["hashes"] == m["splits"]["calibration"]["hashes"]
-    parts = [set(m["splits"][p]["hashes"]) for p in ("train", "calibration", "threshold", "test")]
+    assert {part: entry["n"] for part, entry in m["splits"].items()} == {
+        part: len(getattr(splits, part)) for part in PARTS
+    }
+    parts = [set(m["splits"][part]["hashes"]) for part in PARTS]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 69
     assert m["gate"]["passed"] is True
     assert not list(built.parent.glob(".*"))
@@ -47,6 +51,9 @@ def test_the_report_has_the_keys_of_the_emitted_engine(built: Path) -> None:
     report = json.loads((built / "report.json").read_text())
     assert report["precision"] == "int8"
     assert report["threshold"]["value"] == Bundle.open(built).threshold
+    assert report["calibration_files"] == Bundle.open(built).manifest["calibration"]["files"]
+    assert report["calibration"]["method"] == "minmax"
+    assert "files" not in report["calibration"]
     for precision in ("fp32", "int8"):
         found = report["metrics"][precision]
         for key in ("image_auroc", "pixel_auroc", "aupro", "false_reject_rate", "miss_rate"):
@@ -102,6 +109,7 @@ def failing(*arguments: Any, **options: Any) -> Any:
     )
 
 
+@pytest.mark.usefixtures("few_layers")
 def test_a_failed_gate_emits_nothing_and_keeps_the_report(
     kit: SimpleNamespace, net: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -116,6 +124,7 @@ def test_a_failed_gate_emits_nothing_and_keeps_the_report(
     assert json.loads((kept / "report.json").read_text())["gate"]["passed"] is False
 
 
+@pytest.mark.usefixtures("few_layers")
 def test_auto_falls_back_to_fp32_and_says_so(
     kit: SimpleNamespace, net: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -55,7 +55,8 @@ def test_the_bundle_has_an_engine_a_card_and_its_judge(crossed: Path) -> None:
     for entry in entries:
         sidecar = read_sidecar(crossed / entry["file"])
         assert sidecar.onnx == file_hash(crossed / "model.int8.onnx")
-        assert entry["convolutions"].keys() == {"int8"}
+        assert set(entry["convolutions"]) == {"int8", "fp16"}
+        assert entry["convolutions"]["fp16"] == 1  # what reads the image
     for sm in ("sm86", "sm120"):
         path = bundle.engine_path("tensorrt-rtx", "int8", sm)
         assert path == crossed / "engines" / f"tensorrt-rtx-int8-{sm}.plan"
@@ -68,9 +69,11 @@ def test_the_report_says_what_was_judged_and_what_runs_in_int8(crossed: Path) ->
     assert report["backend"] == "openvino"  # the figures are its
     (note,) = [n for n in report["notes"] if "judged on openvino" in n]
     assert "the tensorrt-rtx engines (sm86, sm120) were not run here" in note
+    assert not [n for n in report["notes"] if "asked for int8" in n]  # one in float is as asked
     for engine in report["engines"]:
-        kinds = {x["precision"] for x in engine["layers"] if "onvolution" in x["type"]}
-        assert kinds == {"int8"}
+        kinds = [x["precision"] for x in engine["layers"] if "onvolution" in x["type"]]
+        assert set(kinds) == {"int8", "fp16"}
+        assert kinds.count("fp16") == 1  # what reads the image
     page = (crossed / "report.html").read_text()
     assert "Engines for NVIDIA cards" in page
     assert "engines/tensorrt-rtx-int8-sm86.plan: convolutions: " in page

@@ -18,6 +18,7 @@ from ndp_edge.engines import tensorrt_engine
 from ndp_edge.engines.onnxruntime import OnnxRuntimeEngine
 from ndp_edge.engines.sidecar import read_sidecar
 from ndp_edge.engines.trt_builder import BuiltPlan
+from ndp_edge.files import file_hash
 from ndp_edge.types import Layer
 
 Shown = pytest.CaptureFixture[str]
@@ -31,8 +32,9 @@ class StandIn(OnnxRuntimeEngine):
 
     def __init__(self, model: Path, precision: str, *, backend: str) -> None:
         assert read_sidecar(model).precision == precision
-        super().__init__(Path(model.read_text()), precision)
-        self.name = backend
+        # An FP16 plan is made of the FP32 graph.
+        super().__init__(Path(model.read_text()), "fp32" if precision == "fp16" else precision)
+        self.name, self.precision = backend, precision
 
     def _infer(self, images: np.ndarray) -> np.ndarray:
         return super()._infer(images) + np.float32(self.drift)
@@ -124,6 +126,64 @@ def test_a_rebuild_that_answers_otherwise_leaves_the_bundle(
     assert build.main(["--rebuild", str(bundle)]) == 1
     assert "otherwise than the golden maps" in kit.errors(capsys)[0]
     assert Bundle.open(bundle).hash == before
+
+
+def judged(*refused: str) -> Any:
+    """A gate that refuses these precisions while all their layers are in int8."""
+
+    def judge(measured: Any, images: Any, drop: float, precision: str, seed: int = 0) -> Any:
+        passed = precision not in refused
+        return {"passed": passed, "reason": "told so", "rows": [], "max_drop": drop}
+
+    return judge
+
+
+@pytest.mark.usefixtures("card", "few_layers")
+def test_the_way_back_builds_the_engine_anew(
+    kit: SimpleNamespace, net: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First INT8 fails, its first attempt and the engine built of that pass."""
+    verdicts = [False, True, True]
+
+    def judge(measured: Any, images: Any, drop: float, precision: str, seed: int = 0) -> Any:
+        passed = verdicts.pop(0)
+        return {"passed": passed, "reason": "told so", "rows": [], "max_drop": drop}
+
+    monkeypatch.setattr("ndp_edge.build_gate.judge", judge)
+    out = tmp_path / "bundle"
+    assert kit.run(net, data, out, "--int8", "--engine", "tensorrt") == 0
+    assert verdicts == []
+    bundle = Bundle.open(out)
+    plan = bundle.engine_path("tensorrt", "int8")
+    assert read_sidecar(plan).onnx == file_hash(out / "model.int8.onnx")
+    wide = bundle.manifest["calibration"]["float"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["fallback"]["float"] == wide != []
+    assert report["sensitivity"]["backend"] == "onnxruntime"  # a plan has no layers to turn off
+    assert verify.main([str(out)]) == 0
+
+
+@pytest.mark.usefixtures("card", "few_layers")
+@pytest.mark.parametrize(
+    ("refused", "speeds", "taken"),
+    [((), {"fp16": 2.0, "int8": 3.0}, "int8"), (("int8",), {"fp16": 2.0, "int8": 3.0}, "fp16")],
+)
+def test_auto_judges_fp16_beside_int8(
+    kit: SimpleNamespace, net: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    refused: tuple[str, ...], speeds: dict[str, float], taken: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("ndp_edge.build_gate.judge", judged(*refused))
+    monkeypatch.setattr("ndp_edge.build.speed_up", lambda measured, low: speeds[low])
+    out = tmp_path / "bundle"
+    assert kit.run(net, data, out, "--auto", "--engine", "tensorrt") == 0
+    bundle = Bundle.open(out)
+    assert bundle.default == ("tensorrt", taken)
+    assert bundle.precisions("tensorrt") == ["fp32", taken]
+    kept = {name for name in bundle.manifest["files"] if name.startswith("engines/")}
+    assert {name.split("-")[1] for name in kept} == {"fp32", taken}
+    report = json.loads((out / "report.json").read_text())
+    assert {one["name"] for one in report["choices"]} == {"FP32", "FP16", "INT8"}
+    assert [one["name"] for one in report["choices"] if one["emitted"]] == [taken.upper()]
 
 
 def test_auto_takes_tensorrt_where_a_card_answers(

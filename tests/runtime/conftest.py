@@ -51,7 +51,7 @@ def open_brightness(_backend: str, _model: Path, *, precision: str, **_: Any) ->
     return Brightness(precision, (SIZE, SIZE))
 
 
-def make_bundle(out: Path, threshold: float = THRESHOLD, **changes: Any) -> Path:
+def make_bundle(out: Path, threshold: float | dict[str, Any] = THRESHOLD, **changes: Any) -> Path:
     empty = ("package", "input", "output", "calibration", "splits", "training", "metrics", "gate")
     manifest = {
         **{key: {} for key in (*empty, "latency_ms")},
@@ -62,7 +62,7 @@ def make_bundle(out: Path, threshold: float = THRESHOLD, **changes: Any) -> Path
             {"backend": "openvino", "precision": "fp32", "file": "model.onnx"},
         ],
         "default": {"backend": "openvino", "precision": "int8"},
-        "threshold": {"value": threshold},
+        "threshold": threshold if isinstance(threshold, dict) else {"value": threshold},
         "golden": {"file": "golden.npz"},
         **changes,
     }

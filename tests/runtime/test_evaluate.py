@@ -86,8 +86,8 @@ def test_maps_are_the_smoothed_maps(kit: Kit, data: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("where", "part"),
-    [("splits", "calibration"), ("splits", "threshold"), ("calibration", "calibration"),
-     ("training", "train")],
+    [("splits", "calibration"), ("splits", "tune"), ("splits", "threshold"),
+     ("calibration", "calibration"), ("training", "train")],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", ["list", "dict"])
 def test_pictures_the_bundle_was_made_from_are_refused(

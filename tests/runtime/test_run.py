@@ -29,7 +29,8 @@ def test_a_folder_of_frames(kit: Kit, bundle: Path, folder: Path, tmp_path: Path
         assert list(line) == KEYS
         assert line["threshold"] == THRESHOLD
         assert line["bundle"] == Bundle.open(bundle).hash
-        assert set(line["latency_ms"]) == {"read", "infer", "judge", "write"}
+        stages = {"read", "wait", "tile", "infer", "judge", "write", "total"}
+        assert set(line["latency_ms"]) == stages
         assert all(ms >= 0 for ms in line["latency_ms"].values())
         assert (line["score"] > THRESHOLD) == (line["verdict"] == "reject") == bool(line["defects"])
     defect = found[0]["defects"][0]
@@ -119,10 +120,10 @@ def test_resume_refuses_another_bundle(
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("rtsp://camera/1", "later version"),
-        ("v4l2:0", "later version"),
-        ("FILE", "is a file"),
-        ("/no/such/folder", "no such folder"),
+        ("v4l2:/dev/no-camera", "no camera"),
+        ("http://127.0.0.1:9/", "cannot be opened"),
+        ("FILE", "no video"),
+        ("/no/such/folder", "is not there"),
         ("EMPTY", "holds no pictures"),
     ],
 )

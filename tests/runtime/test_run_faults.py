@@ -27,14 +27,14 @@ def test_frames_that_cannot_be_judged_are_rejected(
 ) -> None:
     (folder / "d.png").write_bytes((folder / "c.png").read_bytes()[:60])
     (folder / "e.png").write_bytes(b"")
-    write_png(folder / "f.png", np.zeros((SIZE, 2 * SIZE, 3), np.uint8))
+    write_png(folder / "f.png", np.zeros((SIZE // 2, SIZE // 2, 3), np.uint8))
     write_png(folder / "g.png", np.ones((SIZE, SIZE, 3), np.uint8))  # the engine answers NaN
     write_png(folder / "h.png", kit.frame())
     out = tmp_path / "out"
     assert kit.go(bundle, folder, out) == 2
     found = {line["frame"]: line for line in kit.lines(out)}
     assert len(found) == 8
-    for name, words in {"d": "truncated", "e": "empty", "f": "128x64", "g": "NaN"}.items():
+    for name, words in {"d": "truncated", "e": "empty", "f": "32x32", "g": "NaN"}.items():
         line = found[f"{name}.png"]
         assert (line["verdict"], line["score"], line["defects"]) == ("reject", None, [])
         assert words in line["error"]
@@ -93,28 +93,34 @@ def test_a_full_disk_keeps_what_there_was(
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_between_frames(
+def test_a_signal_lets_the_engine_finish_and_begin_nothing(
     kit: Kit, bundle: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int
 ) -> None:
+    warm_ups = kit.Brightness.lanes + 1
+
     class Interrupted(kit.Brightness):
         calls = 0
 
         def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
             Interrupted.calls += 1
-            if Interrupted.calls == 2:  # the first is the warm-up
+            if Interrupted.calls == warm_ups + 1:
                 os.kill(os.getpid(), kind)
+                time.sleep(0.3)  # the main thread hears of it
             return super()._infer(images)
 
     monkeypatch.setattr(
         engines, "open_engine", lambda *_a, precision, **_k: Interrupted(precision, (SIZE, SIZE))
     )
-    out = tmp_path / "out"
+    out, before = tmp_path / "out", signal.getsignal(kind)
     assert kit.go(bundle, folder, out) == 128 + kind
     assert [line["frame"] for line in kit.lines(out)] == ["a.png"]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["stopped"] == signal.Signals(kind).name
     assert summary["frames"] == 1
-    assert signal.getsignal(kind) is not None
+    assert signal.getsignal(kind) is before
+    monkeypatch.setattr(engines, "open_engine", kit.open_brightness)
+    assert kit.go(bundle, folder, out, "--resume") == 0
+    assert [line["frame"] for line in kit.lines(out)] == ["a.png", "b/2.png", "c.png"]
 
 
 def test_a_killed_run_leaves_whole_lines(kit: Kit, bundle: Path, tmp_path: Path) -> None:

@@ -177,3 +177,6 @@ def test_what_does_not_run_in_int8_is_told(files: Files, tmp_path: Path) -> None
     assert "judged on openvino" in judged
     assert "not run here" in judged
     assert "asked for int8, convolutions: 1 fp16" in fallen
+    assert notes([slow], "openvino", files[1]) == [judged]  # the graph itself leaves one in float
+    two = type(engine)(engine.file, engine.sidecar, 2 * slow.layers)
+    assert "convolutions: 2 fp16" in notes([two], "openvino", files[1])[1]

@@ -40,20 +40,20 @@ def _node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
 def _uint8(m: onnx.ModelProto) -> None:
     _store(m, "u8", np.zeros((), np.uint8))
     for part in ("q", "dq"):
-        _node(m, f"image01.{part}").input[2] = "u8"
+        _node(m, f"encoder.stage1.conv1.{part}").input[2] = "u8"
 
 
 def _zero_point(m: onnx.ModelProto) -> None:
     _store(m, "three", np.array(3, np.int8))
-    _node(m, "image01.q").input[2] = "three"
+    _node(m, "encoder.stage1.conv1.q").input[2] = "three"
 
 
 def _no_zero_point(m: onnx.ModelProto) -> None:
-    del _node(m, "image01.q").input[2]
+    del _node(m, "encoder.stage1.conv1.q").input[2]
 
 
 def _axis(m: onnx.ModelProto) -> None:
-    _node(m, "encoder.stage1.conv1.weight.dq").attribute[0].i = 1
+    _node(m, "encoder.stage1.conv2.weight.dq").attribute[0].i = 1
 
 
 def _per_tensor_weights(m: onnx.ModelProto) -> None:
@@ -61,16 +61,16 @@ def _per_tensor_weights(m: onnx.ModelProto) -> None:
 
 
 def _per_channel_activation(m: onnx.ModelProto) -> None:
-    _store(m, "image01.scale", np.full(3, 0.01, np.float32))
+    _store(m, "encoder.stage1.conv1.scale", np.full(8, 0.01, np.float32))
 
 
 def _two_scales_of_a_pair(m: onnx.ModelProto) -> None:
     _store(m, "other", np.float32(0.5))
-    _node(m, "image01.dq").input[1] = "other"
+    _node(m, "encoder.stage1.conv1.dq").input[1] = "other"
 
 
 def _scale_zero(m: onnx.ModelProto) -> None:
-    _store(m, "image01.scale", np.float32(0))
+    _store(m, "encoder.stage1.conv1.scale", np.float32(0))
 
 
 def _concat(m: onnx.ModelProto) -> None:
@@ -78,7 +78,7 @@ def _concat(m: onnx.ModelProto) -> None:
 
 
 def _lowest_code(m: onnx.ModelProto) -> None:
-    name = "encoder.stage1.conv1.weight.int8"
+    name = "encoder.stage1.conv2.weight.int8"
     codes = next(numpy_helper.to_array(t) for t in m.graph.initializer if t.name == name).copy()
     codes.flat[0] = -128
     _store(m, name, codes)
@@ -93,9 +93,11 @@ def _inside_conv_and_relu(m: onnx.ModelProto) -> None:
     relu = _node(m, "encoder.stage1.conv2")
     pair = [
         helper.make_node(
-            "QuantizeLinear", [relu.input[0], "image01.scale", "z8"], ["pq"], name="pq"
+            "QuantizeLinear", [relu.input[0], "encoder.stage1.conv1.scale", "z8"], ["pq"], name="pq"
         ),
-        helper.make_node("DequantizeLinear", ["pq", "image01.scale", "z8"], ["pd"], name="pd"),
+        helper.make_node(
+            "DequantizeLinear", ["pq", "encoder.stage1.conv1.scale", "z8"], ["pd"], name="pd"
+        ),
     ]
     _store(m, "z8", np.zeros((), np.int8))
     at = list(m.graph.node).index(relu)
@@ -110,7 +112,7 @@ FAULTS: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (_no_zero_point, "no constant zero-point"),
     (_axis, "on axis 1"),
     (_per_tensor_weights, r"scales \(\)"),
-    (_per_channel_activation, "an activation with 3 scales"),
+    (_per_channel_activation, "an activation with 8 scales"),
     (_two_scales_of_a_pair, "dequantised with another scale"),
     (_scale_zero, "not above 0"),
     (_concat, "different scales"),

@@ -1,0 +1,1 @@
+"""The line monitor: a small web page for the person at the line (docs/monitor.md)."""
