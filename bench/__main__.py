@@ -10,15 +10,16 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ndp_edge.bench import contenders, peers, regression, tables
+from ndp_edge.bench import baseline, contenders, peers, regression, tables
 from ndp_edge.bench.net_parts import openvino_parts
 from ndp_edge.bench.reference_work import ReferenceWork
-from ndp_edge.bench.result import key, result
+from ndp_edge.bench.result import accuracy, key, result
 from ndp_edge.bench.rounds import Row, Run
 from ndp_edge.bench.sensors import Sensors
 from ndp_edge.bundle import Bundle
@@ -32,6 +33,9 @@ Plant = Callable[[contenders.Infer], contenders.Infer]
 EXTRA = 3
 """How often as many rounds again, at most, while a comparison is undecided."""
 
+LATER = 5
+"""A second look begins this many times --every after the first."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The options of the verb."""
@@ -41,10 +45,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--engines", metavar="A,B", help='such as "openvino-int8"; default: all here')
     p.add_argument("--compile", action="store_true", help="torch.compile too (minutes on a CPU)")
     p.add_argument("--parts", action="store_true", help="time by part of the net too (OpenVINO)")
-    p.add_argument("--peers", action="store_true", help="other papers' nets too; latency only")
+    p.add_argument("--peers", action="store_true", help="other papers' nets too")
+    p.add_argument(
+        "--draem", type=Path, metavar="RUN", help="with --peers: what peers.draem_train made"
+    )
     p.add_argument("--batch", default="1", metavar="N,M", help="frames per call; default: 1")
     p.add_argument("--runs", type=int, default=8, help="timed calls per row and round")
     p.add_argument("--rounds", type=int, default=10, help="default: 10")
+    p.add_argument(
+        "--every",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="seconds from round to round",
+    )
     p.add_argument("--threads", type=int, help="of a CPU; default: each backend's choice")
     p.add_argument("--baseline", type=Path, metavar="FILE", help="what --json saved earlier")
     p.add_argument(
@@ -66,11 +80,13 @@ def check_options(args: argparse.Namespace) -> list[int]:
     """
     if args.bundle is not None and args.preset is not None:
         raise InputError("give a bundle or --preset, not both: a bundle has its own")
+    if args.draem is not None and not (args.peers and args.bundle):
+        raise InputError("--draem wants --peers and a bundle, beside whose accuracy it stands")
     for name, least in (("runs", 1), ("rounds", 3), ("threads", 1)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: at least {least}")
-    for name in ("max_regress", "max_drop"):
+    for name in ("max_regress", "max_drop", "every"):
         value = getattr(args, name)
         if not (value >= 0 and math.isfinite(value)):
             raise InputError(f"--{name.replace('_', '-')} {value}: at least 0, such as 0.1")
@@ -98,15 +114,27 @@ def open_rows(
     contenders.check_names(net, asked)
     chosen, notes = (asked, []) if asked else contenders.usual(net, compiled=args.compile)
     opened, told = contenders.open_all(chosen, bool(asked), net, stack, args.threads)
+    others: dict[str, tuple[contenders.Infer, dict[str, Any]]] = {}
     if args.peers:
-        opened |= peers.open_peers(net.config.image_size, args.threads)
+        others = peers.open_peers(net.config.image_size, args.threads, args.draem)
         notes.append(peers.NOTE)
     rows = [
-        Row(name, batch, plant(infer) if plant else infer, about)
-        for name, (infer, about) in opened.items()
+        Row(name, batch, plant(infer) if plant else infer, about, most=most)
+        for found, most in ((opened, None), (others, peers.CALLS))
+        for name, (infer, about) in found.items()
         for batch in batches
     ]
     return rows, notes + told
+
+
+def read_draem(folder: Path, bundle: Bundle | None) -> dict[str, Any]:
+    """A run of `peers.draem_train`, judged on the bundle's own test pictures.
+
+    Raises:
+        InputError: it is none, or was judged on others.
+    """
+    judged = accuracy(bundle) or {}
+    return peers.read_draem(folder, judged.get("pictures"))
 
 
 def bench(args: argparse.Namespace, plant: Plant | None = None) -> dict[str, Any]:
@@ -120,26 +148,32 @@ def bench(args: argparse.Namespace, plant: Plant | None = None) -> dict[str, Any
             asked for is not here.
     """
     batches = check_options(args)
-    before = regression.read_baseline(args.baseline) if args.baseline else None
+    before = baseline.read_baseline(args.baseline) if args.baseline else None
     with ExitStack() as stack:
         bundle = Bundle.open(args.bundle) if args.bundle else None
+        draem = read_draem(args.draem, bundle) if args.draem else None
         if bundle is not None:
             net = contenders.net_of_bundle(bundle)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ndp-edge-bench-"))
             net = contenders.net_of_preset(args.preset or "nano", Path(folder))
         rows, notes = open_rows(args, net, batches, stack, plant)
+        if args.peers:
+            notes.append(peers.draem_note(draem) if draem else peers.UNTRAINED)
         reference, sensors = ReferenceWork(), Sensors()
         if before is not None:  # before minutes are spent on figures that do not compare
             keys = {row.label: key(row, net.about, reference.about) for row in rows}
-            regression.check_keys(before, keys)
+            baseline.check_keys(before, keys)
         run = Run(rows, reference, net.frames, sensors)
         run.warm_up()
         meter = sensors.meter.source if sensors.meter else None
-        settings = {"runs": args.runs, "frames": len(net.frames.images)}
+        settings = {"runs": args.runs, "every_s": args.every, "frames": len(net.frames.images)}
 
         def report() -> dict[str, Any]:
-            return result(run, net, reference.about, settings, meter, bundle, notes)
+            found = result(run, net, reference.about, settings, meter, bundle, notes)
+            if args.peers:
+                peers.add_accuracy(found, draem)
+            return found
 
         found = measure(args, run, report, before)
         if args.parts:
@@ -154,18 +188,29 @@ def measure(
     report: Callable[[], dict[str, Any]],
     before: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Rounds, and more rounds while a comparison is undecided."""
-    for turn in range(1 + EXTRA):
-        label = "timing" if turn == 0 else "timing again, undecided"
-        run.measure(progress(range(args.rounds), total=args.rounds, label=label), args.runs)
-        found = report()
-        if before is None:
-            return found
-        compared = regression.compare(
-            before, found, max_regress=args.max_regress, max_drop=args.max_drop
-        )
+    """Rounds; more of them while a comparison is undecided, and a second look at an alarm."""
+
+    def look(label: str) -> dict[str, Any]:
+        rounds = progress(range(args.rounds), total=args.rounds, label=label)
+        run.measure(rounds, args.runs, args.every)
+        return report()
+
+    found = look("timing")
+    if before is None:
+        return found
+    limits = {"max_regress": args.max_regress, "max_drop": args.max_drop}
+    compared = regression.compare(before, found, **limits)
+    for _ in range(EXTRA):
         if not compared.undecided:
             break
+        found = look("timing again, undecided")
+        compared = regression.compare(before, found, **limits)
+    if compared.slower:
+        time.sleep(LATER * args.every)
+        found = look("timing again, slower than the baseline")
+        compared = regression.confirm(
+            before, found, compared, args.rounds, max_regress=args.max_regress
+        )
     return found | {"baseline": compared.to_dict()}
 
 

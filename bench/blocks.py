@@ -6,76 +6,21 @@ markers it carries. A block without a file says that nothing was measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from ndp_edge.bench import tables
 from ndp_edge.bench.block import Block, Rows
-from ndp_edge.bench.blocks_paper import paper, predicted, published, roofline
-from ndp_edge.bench.charts import MEASURED, PREDICTED, Bar, bars
-from ndp_edge.bench.saved import Saved, data_name, of_kind
-from ndp_edge.report_tables import show_value
-
-ACCURACY = ("image_auroc", "pixel_auroc", "aupro", "false_reject_rate", "miss_rate")
-SHIPPED = "shipped"
-
-
-def accuracy(saved: Sequence[Saved]) -> Block:
-    """FP32 and INT8 of every build: accuracy at its own threshold, and latency."""
-    head = ["net and data", "", "image AUROC", "pixel AUROC", "AUPRO", "false rejects", "misses"]
-    rows: Rows = [[*head, "ms p50"]]
-    drawn: list[Bar] = []
-    builds = of_kind(saved, "build")
-    # What the package ships comes first.
-    builds.sort(key=lambda one: (one.data["model"].get("source") != SHIPPED, one.name))
-    for one in builds:
-        name = f"{one.data['model'].get('preset', '?')} on {data_name(one.data)}"
-        metrics: dict[str, Any] = one.data["metrics"]
-        slow = (metrics.get("fp32", {}).get("latency_ms") or {}).get("p50")
-        for i, (precision, found) in enumerate(metrics.items()):
-            values = [show_value(key, found.get(key)) for key in ACCURACY]
-            ms = (found.get("latency_ms") or {}).get("p50")
-            rows.append([name if i == 0 else "", precision.upper(), *values, _ms(ms, slow, i)])
-            if found.get("image_auroc") is not None:
-                colour = PREDICTED if precision == "fp32" else MEASURED
-                label = f"{name}, {precision.upper()}"
-                drawn.append(Bar(label, found["image_auroc"], colour, told=values[0]))
-    notes = [_conditions(builds)] if builds else []
-    pictures = (bars(drawn, "image AUROC (0.5 is guessing)"),) if drawn else ()
-    return Block("accuracy", "Accuracy and latency of builds", rows, tuple(notes), pictures)
-
-
-def _ms(ms: float | None, slow: float | None, place: int) -> str:
-    if ms is None:
-        return "-"
-    return f"{ms:.1f} ({slow / ms:.2f} x)" if place and slow else f"{ms:.1f}"
-
-
-def _conditions(builds: Sequence[Saved]) -> str:
-    """Device, versions, dates, thresholds and files of the builds, each value once."""
-    devices = _once(one.data.get("device") for one in builds)
-    versions = _once(
-        f"{name} {version}"
-        for one in builds
-        for name, version in (one.data.get("versions") or {}).items()
-    )
-    dates = sorted(_once(str(one.data.get("created", ""))[:10] for one in builds))
-    targets = _once(
-        f"{100 * one.data['threshold']['target']:g} %"
-        for one in builds
-        if (one.data.get("threshold") or {}).get("target") is not None
-    )
-    names = ", ".join(f"`{one.name}`" for one in builds)
-    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return (
-        f"{', '.join(devices)}; {', '.join(versions)}; {when}; batch 1, FP32 and INT8 taking "
-        "turns. False rejects and misses are at each engine's own conformal threshold, promised "
-        f"rate {', '.join(targets)}. Files: {names}."
-    )
-
-
-def _once(values: Iterable[Any]) -> list[str]:
-    return [str(value) for value in dict.fromkeys(values) if value]
+from ndp_edge.bench.blocks_builds import accuracy
+from ndp_edge.bench.blocks_paper import (
+    paper,
+    paper_short,
+    predicted,
+    predicted_short,
+    published,
+    roofline,
+)
+from ndp_edge.bench.charts import MEASURED, Bar, bars
+from ndp_edge.bench.saved import Saved, of_kind
 
 
 def int8(saved: Sequence[Saved]) -> Block:
@@ -102,8 +47,8 @@ def int8(saved: Sequence[Saved]) -> Block:
             ]
         first = one.data["results"][0]
         notes.append(
-            f"{first['device']}; {one.data.get('date', '')}; {first['runs']} rounds taking turns, "
-            f"fresh weights; int8 share: of the time of convolutions. File: `{one.name}`."
+            f"{one.on(first['device'])}; {one.data.get('date', '')}; {first['runs']} rounds taking "
+            f"turns, fresh weights; int8 share: of the time of convolutions. File: `{one.name}`."
         )
     pictures = (bars(drawn, "ms, median"),) if drawn else ()
     return Block("int8", "INT8 over FP32 in OpenVINO", rows, tuple(notes), pictures)
@@ -126,7 +71,8 @@ def ceiling(saved: Sequence[Saved]) -> Block:
                     f"{gain['q25']:.2f} to {gain['q75']:.2f}",
                 ]
             )
-        notes.append(f"{one.data.get('date', '')}; {one.data['runs']} rounds. File: `{one.name}`.")
+        told = f"{one.on('CPU')}; {one.data.get('date', '')}; {one.data['runs']} rounds"
+        notes.append(f"{told}. File: `{one.name}`.")
     return Block("ceiling", "Chains of 3x3 convolutions alone", rows, tuple(notes))
 
 
@@ -158,8 +104,21 @@ def gate(saved: Sequence[Saved]) -> Block:
             ("every pair", one.data["all_pairs"]),
         ):
             rows.append([name, *(str(found[key]) for key in keys)])
-        notes.append(f"{str(one.data.get('date', ''))[:10]}. File: `{one.name}`.")
+        notes.append(_trial(one))
     return Block("gate", "The regression gate on trial", rows, tuple(notes))
+
+
+def _trial(one: Saved) -> str:
+    """What a trial of the gate was, in a few words."""
+    asked = one.data["settings"]
+    loads = [run["load_average"] for run in one.data["runs"]]
+    day = str(one.data.get("date", ""))[:10]
+    return (
+        f"{day}; `{asked['engine']}`, {100 * asked['slow']:g} % "
+        f"slower planted, {100 * asked['max_regress']:g} % allowed; load average {min(loads):g} to "
+        f"{max(loads):g}. Every pair: each unchanged run as the baseline of every later one, "
+        f"without a second look. File: `{one.name}`."
+    )
 
 
 def speed(saved: Sequence[Saved]) -> Block:
@@ -201,3 +160,14 @@ def all_blocks(saved: Sequence[Saved]) -> dict[str, Block]:
     found = [*(make(saved) for make in SINGLE[:2]), *engines(saved)]
     found += [*(make(saved) for make in SINGLE[2:]), *roofline(saved)]
     return {block.name: block for block in found}
+
+
+def marked_blocks(saved: Sequence[Saved]) -> dict[str, Block]:
+    """What a text file's markers may name: every block, and the short forms of long ones."""
+    short = [paper_short(saved), predicted_short(saved)]
+    for one in of_kind(saved, "bench"):
+        stem = one.name.removesuffix(".json")
+        told = [note for note in one.data["notes"] if "not timed" not in note]
+        notes = (*tables.about(one.data)[:2], *told, f"File: `{one.name}`.")
+        short.append(Block(f"{stem}-short", stem, tables.short_rows(one.data), notes))
+    return all_blocks(saved) | {block.name: block for block in short}

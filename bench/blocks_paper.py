@@ -10,6 +10,20 @@ from ndp_edge.bench.block import Block, Rows
 from ndp_edge.bench.charts import paper_chart
 from ndp_edge.bench.published import QUOTES
 from ndp_edge.bench.saved import Saved, latencies, of_kind
+from ndp_edge.model.config import PRESETS
+
+QUOTED = f'The paper: "{QUOTES["time"]}" "{QUOTES["machine"]}" It names neither unit nor runtime.'
+
+PRECISIONS = ("fp16", "int8")
+
+SHOWN = (
+    "Jetson Orin Nano 8 GB (Super)",
+    "Jetson AGX Orin 64 GB",
+    "T4",
+    "RTX 4000 Ada",
+    "V100 (SXM2)",
+)
+"""The devices of the short table."""
 
 
 def paper(saved: Sequence[Saved]) -> Block:
@@ -18,8 +32,14 @@ def paper(saved: Sequence[Saved]) -> Block:
     rows = paper_tables.latency_rows(measured) if measured else []
     runs = of_kind(saved, "paper")
     pictures = (paper_chart(runs[-1].data, measured),) if runs else ()
-    note = f'The paper: "{QUOTES["time"]}" "{QUOTES["machine"]}" It names neither unit nor runtime.'
-    return Block("paper", "Against the paper's 28.746 ms", rows, (note,), pictures)
+    return Block("paper", "Against the paper's 28.746 ms", rows, (QUOTED,), pictures)
+
+
+def paper_short(saved: Sequence[Saved]) -> Block:
+    """The same without builds and other papers' nets."""
+    measured = [one for one in latencies(saved) if one.net in PRESETS]
+    rows = paper_tables.latency_rows(measured) if measured else []
+    return Block("paper-short", "Against the paper's 28.746 ms", rows, (QUOTED,))
 
 
 def predicted(saved: Sequence[Saved]) -> Block:
@@ -34,7 +54,7 @@ def predicted(saved: Sequence[Saved]) -> Block:
             for device, pair in by_device.items():
                 first = next(iter(pair.values()))
                 sure = "as remembered" if first["datasheet_sure"] else "unsure"
-                spans = [_span(pair.get(precision)) for precision in ("fp16", "int8")]
+                spans = [_span(pair.get(precision)) for precision in PRECISIONS]
                 rows.append([first["label"], device, net["preset"], *spans, sure])
         notes.append(f"{paper_tables.check_line(one.data)}. File: `{one.name}`.")
     told = (
@@ -43,6 +63,28 @@ def predicted(saved: Sequence[Saved]) -> Block:
         "the paper's own figure implies for its V100, the only one of a card."
     )
     return Block("predicted", "Other devices, predicted", rows, (told, *notes) if notes else ())
+
+
+def predicted_short(saved: Sequence[Saved]) -> Block:
+    """A few devices, one line each, with every net; and the check against the paper's V100."""
+    rows: Rows = []
+    notes: list[str] = []
+    for one in of_kind(saved, "paper"):
+        nets = one.data["nets"]
+        names = [f"`{net['preset']}` {p.upper()} ms" for net in nets for p in PRECISIONS]
+        found = {
+            (net["preset"], row["device"], row["precision"]): row
+            for net in nets
+            for row in net["predictions"]
+        }
+        rows = [["", "device", *names]]
+        for device in SHOWN:
+            spans = [
+                _span(found.get((net["preset"], device, p))) for net in nets for p in PRECISIONS
+            ]
+            rows.append(["prediction", device, *spans])
+        notes.append(f"{paper_tables.check_line(one.data)}. File: `{one.name}`.")
+    return Block("predicted-short", "Other devices, predicted", rows, tuple(notes))
 
 
 def _span(row: dict[str, Any] | None) -> str:

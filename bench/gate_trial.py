@@ -36,6 +36,9 @@ from ndp_edge.errors import InputError, MachineError
 CALIBRATION = 30
 """Calls of the engine that a planted share of work is measured by."""
 
+BASELINE = 3
+"""The baseline gets this many times the rounds of a run that is held against it."""
+
 CHILD = "child"
 """First word of the command line of the processes that measure."""
 
@@ -53,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--engine", default="openvino-int8")
     p.add_argument("--rounds", type=int, default=10)
     p.add_argument("--runs", type=int, default=8)
+    p.add_argument("--every", type=float, default=4.0, metavar="S")
     p.add_argument("--max-regress", type=float, default=0.10, metavar="R")
     add_json_option(p)
     return p
@@ -146,8 +150,9 @@ def one_run(args: argparse.Namespace, share: float, out: Path, baseline: Path | 
         MachineError: it ended otherwise.
     """
     words = [str(args.bundle), "--engines", args.engine, "--json", str(out)]
-    words += ["--rounds", str(args.rounds), "--runs", str(args.runs)]
-    words += ["--max-regress", str(args.max_regress)]
+    rounds = args.rounds if baseline else BASELINE * args.rounds
+    words += ["--rounds", str(rounds), "--runs", str(args.runs)]
+    words += ["--every", str(args.every), "--max-regress", str(args.max_regress)]
     words += ["--baseline", str(baseline)] if baseline else []
     program = [sys.executable, "-m", "ndp_edge.bench.gate_trial", CHILD, args.plant]
     program += [str(share), *words]
@@ -231,7 +236,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ndp-edge-trial-") as folder:
         found = trial(args, Path(folder))
-    settings = ("engine", "rounds", "runs", "plant", "slow", "max_regress")
+    settings = ("engine", "rounds", "runs", "every", "plant", "slow", "max_regress")
     report = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),

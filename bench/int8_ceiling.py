@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ndp_edge.bench.int8_speed import interleave, ratio
 from ndp_edge.calib.qdq import quantize
 from ndp_edge.console import add_json_option, emit_json, run_verb, table
+from ndp_edge.doctor import isa
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.errors import MachineError
 
@@ -92,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
         name, gops = f"{f['channels']} x {f['side']}x{f['side']}", f["gops"]
         rows.append([name, gops["fp32"], gops["int8"], f["int8_over_fp32"]["median"]])
     print(table(rows))
-    host = {"machine": platform.machine(), "date": datetime.date.today().isoformat()}
+    host = {
+        "machine": platform.machine(),
+        "isa": isa(),
+        "date": datetime.date.today().isoformat(),
+    }
     emit_json(args.json, {**host, "runs": args.runs, "results": found})
     return 0
 

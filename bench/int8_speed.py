@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ndp_edge.calib.calibrate import calibrate
 from ndp_edge.checkpoint import Checkpoint
 from ndp_edge.console import add_json_option, emit_json, info, run_verb, table
+from ndp_edge.doctor import isa
 from ndp_edge.engines import open_engine
 from ndp_edge.engines.executed import executed_layers, int8_share
 from ndp_edge.errors import InputError, MachineError
@@ -143,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
         ms, gain = f["ms_p50"], f["speed_over_fp32"]["int8"]["median"]
         rows.append([f["preset"], ms["fp32"], ms["int8"], gain, nncf, share])
     print(table(rows))
-    emit_json(args.json, {"date": datetime.date.today().isoformat(), "results": found})
+    told = {"date": datetime.date.today().isoformat(), "isa": isa()}
+    emit_json(args.json, told | {"results": found})
     return 0
 
 

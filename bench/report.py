@@ -1,8 +1,8 @@
 """`python -m ndp_edge.bench.report`: one page from every JSON file in bench/results.
 
---html and --markdown write it. --readme FILE puts the tables into a text file between markers
-(`<!-- bench:accuracy -->` ... `<!-- /bench -->`) and leaves the prose around them alone;
---check only tells whether they differ, with exit code 1.
+--html and --markdown write it. --readme FILE (repeat it: README.md, docs/devices.md) puts the
+tables into a text file between markers (`<!-- bench:accuracy -->` ... `<!-- /bench -->`) and
+leaves the prose around them alone; --check only tells whether they differ, with exit code 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ndp_edge.bench.block import NOTHING, Block
-from ndp_edge.bench.blocks import all_blocks
+from ndp_edge.bench.blocks import all_blocks, marked_blocks
 from ndp_edge.bench.saved import Saved, of_kind, read_results
 from ndp_edge.console import info, run_verb
 from ndp_edge.errors import GateError, InputError
@@ -42,8 +42,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--html", type=Path, metavar="FILE", help="the page, self-contained")
     p.add_argument("--markdown", type=Path, metavar="FILE", help="the same without plots")
-    p.add_argument("--readme", type=Path, metavar="FILE", help="fill its marked blocks")
-    p.add_argument("--check", action="store_true", help="write no README, tell what differs")
+    p.add_argument(
+        "--readme", type=Path, action="append", metavar="FILE", help="fill its marked blocks"
+    )
+    p.add_argument("--check", action="store_true", help="fill nothing, tell what differs")
     return p
 
 
@@ -127,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     """Write what was asked for; with nothing asked, print the Markdown.
 
     Raises:
-        GateError: --check, and the README is not what the results say.
+        GateError: --check, and a file is not what the results say.
     """
     if args.check and not args.readme:
         raise InputError("--check wants --readme FILE")
@@ -139,32 +141,38 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown:
         write_atomic(args.markdown, markdown_page(blocks, saved).encode())
         info(f"markdown: {args.markdown}")
-    if args.readme:
-        _readme(args, blocks)
+    _fill_files(args, marked_blocks(saved))
     if not (args.html or args.markdown or args.readme):
         print(markdown_page(blocks, saved))
     return 0
 
 
-def _readme(args: argparse.Namespace, blocks: Mapping[str, Block]) -> None:
-    try:
-        before = args.readme.read_text("utf-8")
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{args.readme} cannot be read: {error}") from error
-    after = fill(before, blocks)
-    names = different(before, after)
-    if args.check and names:
+def _fill_files(args: argparse.Namespace, blocks: Mapping[str, Block]) -> None:
+    """Every --readme made anew, or none where one is wrong."""
+    made: list[tuple[Path, str, list[str]]] = []
+    for path in args.readme or ():
+        try:
+            before = path.read_text("utf-8")
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from error
+        after = fill(before, blocks)
+        made.append((path, after, different(before, after)))
+    differing = [(path, names) for path, _, names in made if names]
+    if args.check and differing:
+        told = "; ".join(f"{path} in {', '.join(names)}" for path, names in differing)
+        again = " ".join(f"--readme {path}" for path in args.readme)
         raise GateError(
-            f"{args.readme} differs from {args.results} in {', '.join(names)}; run python -m "
-            f"ndp_edge.bench.report --results {args.results} --readme {args.readme}"
+            f"other than {args.results} says: {told}; run python -m ndp_edge.bench.report "
+            f"--results {args.results} {again}"
         )
-    if not args.check and names:
-        write_atomic(args.readme, after.encode())
-    info(f"{args.readme}: {', '.join(names) + ' made anew' if names else 'nothing differs'}")
+    for path, after, names in made:
+        if names:
+            write_atomic(path, after.encode())
+        info(f"{path}: {', '.join(names) + ' made anew' if names else 'nothing differs'}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: exit 0 done, 1 the README differs (--check), 2 bad input."""
+    """Entry point: exit 0 done, 1 a file differs (--check), 2 bad input."""
     args = parser().parse_args(argv)
     return run_verb(lambda: run(args))
 

@@ -48,6 +48,7 @@ class Row:
             cpu_ratio (the same of the processor time that all threads took), waited (the
             share of the threads' time in which others had the cores; absent: not told).
         joules: energy of all timed calls, None where the device does not tell.
+        most: timed calls in each round, at most; None: as many as the run asks for.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Row:
     times: dict[str, list[float]] = field(default_factory=dict)
     rounds: list[dict[str, float]] = field(default_factory=list)
     joules: float | None = None
+    most: int | None = None
 
     @property
     def label(self) -> str:
@@ -116,21 +118,27 @@ class Run:
         self._sensors = sensors
         self._queue = Queue()
         self._done = 0
+        self._next = 0.0
 
     def warm_up(self) -> None:
-        """WARM_UP untimed calls of each row and of the reference work."""
-        for _ in range(WARM_UP):
+        """WARM_UP untimed calls of each row and of the reference work; one of a row with `most`."""
+        for turn in range(WARM_UP):
             self._reference()
             for row in self.rows:
-                self.call(row, 0)
+                if turn == 0 or row.most is None:
+                    self.call(row, 0)
 
-    def measure(self, rounds: Iterable[int], runs: int) -> None:
+    def measure(self, rounds: Iterable[int], runs: int, every: float = 0.0) -> None:
         """One round for each of `rounds` (a range, perhaps behind a progress bar).
 
         Args:
             runs: timed calls of each row in each round, at least 1.
+            every: seconds from the beginning of a round to that of the next, at least: a shared
+                machine has moods of half a minute, and a run must see more than one.
         """
         for _ in rounds:
+            time.sleep(max(0.0, self._next - time.monotonic()))
+            self._next = time.monotonic() + every
             forwards = self._done % 2 == 0
             for row in self.rows if forwards else reversed(self.rows):
                 self._visit(row, runs)
@@ -158,7 +166,7 @@ class Run:
         self.call(row, 0)
         self._queue.waited()
         totals, references, work, reference_work = [], [], [], []
-        for i in range(runs):
+        for i in range(min(runs, row.most or runs)):
             wall, cpu = self._time_reference()
             references.append(wall)
             reference_work.append(cpu)

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from ndp_edge.errors import InputError
 
-KINDS = ("build", "bench", "int8_speed", "int8_ceiling", "paper", "speed", "gate_trial", "other")
+KINDS = (
+    "build", "bench", "int8_speed", "int8_ceiling", "paper", "speed", "gate_trial", "machines",
+    "other",
+)  # fmt: skip
 
 
 class Saved(NamedTuple):
@@ -19,11 +22,18 @@ class Saved(NamedTuple):
         name: the file's, without folder.
         kind: one of KINDS; "other" for what no block here knows.
         data: its content.
+        isa: the most that the processor behind it can do for int8, such as "AVX-512 VNNI";
+            empty where nothing tells.
     """
 
     name: str
     kind: str
     data: dict[str, Any]
+    isa: str = ""
+
+    def on(self, device: Any) -> str:
+        """A processor of this file by name and by what int8 speed hangs on."""
+        return f"{device or '?'} ({self.isa})" if self.isa else str(device or "?")
 
 
 class Latency(NamedTuple):
@@ -57,7 +67,17 @@ def read_results(folder: Path) -> list[Saved]:
     found = [_read(path) for path in sorted(folder.glob("*.json"))]
     if not found:
         raise InputError(f"no JSON file in {folder}; bench and build write them with --json")
-    return found
+    return [one._replace(isa=_isa(one, found)) for one in found]
+
+
+def _isa(one: Saved, saved: Sequence[Saved]) -> str:
+    """As the file tells it, else as a "machines" file tells it of the day."""
+    machine = one.data.get("machine")
+    told = machine.get("isa") if isinstance(machine, dict) else one.data.get("isa")
+    day = str(one.data.get("created", one.data.get("date", "")))[:10]
+    for other in of_kind(saved, "machines"):
+        told = told or other.data["by_day"].get(day)
+    return str(told[-1]) if told else ""
 
 
 def _read(path: Path) -> Saved:
@@ -73,7 +93,7 @@ def _read(path: Path) -> Saved:
 def _kind(data: dict[str, Any]) -> str:
     """By what the report calls itself, or by the keys of those that do not say."""
     named = str(data.get("kind", ""))
-    for kind in ("bench", "paper", "speed"):
+    for kind in ("bench", "paper", "speed", "machines"):
         if named.startswith(f"ndp-edge-{kind}-"):
             return kind
     if isinstance(data.get("metrics"), dict) and isinstance(data.get("model"), dict):
@@ -122,7 +142,7 @@ def _of_build(one: Saved) -> list[Latency]:
     return [
         Latency(
             net,
-            str(metrics.get("device", "?")),
+            one.on(metrics.get("device")),
             f"{metrics.get('backend', '?')} {precision}",
             metrics["latency_ms"]["p50"],
             None,
@@ -136,7 +156,9 @@ def _of_build(one: Saved) -> list[Latency]:
 
 def _of_speed(one: Saved) -> list[Latency]:
     return [
-        Latency(result["preset"], result["device"], f"openvino {name}", ms, None, None, one.name)
+        Latency(
+            result["preset"], one.on(result["device"]), f"openvino {name}", ms, None, None, one.name
+        )
         for result in one.data["results"]
         for name, ms in result["ms_p50"].items()
     ]
@@ -146,13 +168,14 @@ def _of_bench(one: Saved) -> list[Latency]:
     preset, found = one.data["net"]["preset"], []
     for row in one.data["rows"]:
         # A row that is not named after its backend is another paper's net.
+        device = row["key"]["device"]
         ours = row["name"] == f"{row['backend']}-{row['precision']}"
         if row["batch"] == 1:
             spread = row["ms_interval"]
             found.append(
                 Latency(
                     preset if ours else row["name"],
-                    row["key"]["device"],
+                    one.on(device) if row["compares"] == "ratio" else device,
                     f"{row['backend']} {row['precision']}, decoded frame to verdict",
                     row["latency_ms"]["p50"],
                     spread["low"],

@@ -30,6 +30,13 @@ def _gain(name: str) -> Cell:
     return cell
 
 
+def _area(name: str) -> Cell:
+    def cell(row: dict[str, Any]) -> str:
+        return _figure(row.get("accuracy", {}).get(name))
+
+    return cell
+
+
 def columns(report: dict[str, Any]) -> list[tuple[str, Cell]]:
     """Headings and what stands below them; speed columns only for rows that are in the run."""
     found: list[tuple[str, Cell]] = [
@@ -44,6 +51,9 @@ def columns(report: dict[str, Any]) -> list[tuple[str, Cell]]:
     ]
     against = dict.fromkeys(name for row in report["rows"] for name in row["faster_than"])
     found += [(f"x {name}", _gain(name)) for name in against]
+    if any("accuracy" in row for row in report["rows"]):
+        named = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+        found += [(title, _area(key)) for key, title in named.items()]
     if any(row["batch"] != 1 for row in report["rows"]):
         found.append(("ms a frame", lambda row: _ms(row["ms_per_frame"])))
     if report["energy"] != NOT_TOLD:
@@ -56,6 +66,13 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
     chosen = columns(report)
     head = [name for name, _ in chosen]
     return [head, *([cell(row) for _, cell in chosen] for row in report["rows"])]
+
+
+def short_rows(report: dict[str, Any]) -> list[list[str]]:
+    """The columns that a reader compares by: time, how many times faster, accuracy."""
+    wanted = ("engine", "ms p50", "95 %", "x ", "image AUROC", "pixel AUROC", "AUPRO")
+    chosen = [pair for pair in columns(report) if pair[0].startswith(wanted)]
+    return [[name for name, _ in chosen], *([c(row) for _, c in chosen] for row in report["rows"])]
 
 
 def part_rows(report: dict[str, Any]) -> list[list[str]]:

@@ -16,6 +16,7 @@ from ndp_edge.build_trt import entry
 from ndp_edge.build_work import Work
 from ndp_edge.console import plain
 from ndp_edge.data.splits import PARTS, Splits
+from ndp_edge.doctor import isa
 from ndp_edge.golden import engine_key
 from ndp_edge.report import Evidence, Pictures, SamplePicture, write_report
 from ndp_edge.report_calibration import calibration_keys
@@ -79,6 +80,7 @@ def report(work: Work) -> dict[str, Any]:
         "fallback": work.fallback,
         "model": _model(net),
         "versions": measured.described[shipped].get("versions", {}),
+        "isa": isa(),
         "engine_choice": work.why,
         "judged_on": work.judged_on,
         "engines": _engines(work),

@@ -57,8 +57,7 @@ PACKAGES = {
 def machine() -> list[Finding]:
     """Python, system, processor, memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    flags = cpu_flags()
-    named = [name for flag, name in FLAGS.items() if flag in flags]
+    named = isa()
     return [
         Finding("ndp-edge", True, __version__),
         Finding("python", True, f"{platform.python_version()} ({sys.executable})"),
@@ -87,6 +86,12 @@ def cpu_model() -> str:
 def cpu_flags() -> set[str]:
     """What Linux says that the processor can do ("flags" on x86, "Features" on ARM)."""
     return set(_field("/proc/cpuinfo", "flags", "Features").split())
+
+
+def isa() -> list[str]:
+    """What of FLAGS the processor has, by people's names, the plainest first."""
+    flags = cpu_flags()
+    return [name for flag, name in FLAGS.items() if flag in flags]
 
 
 def system_name() -> str:

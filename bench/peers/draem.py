@@ -7,10 +7,14 @@ compares both and segments. Widths as in the authors' release: 128 and 64.
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ndp_edge.errors import InputError
 
 
 def block(inside: int, outside: int, middle: int | None = None) -> nn.Sequential:
@@ -99,12 +103,27 @@ class Discriminative(nn.Module):
 class Draem(nn.Module):
     """Images [N, 3, H, W] in [0, 1] to maps [N, 1, H, W]; H and W multiples of 32."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
-        self.reconstruct = Reconstructive()
-        self.discriminate = Discriminative()
+        self.reconstruct = Reconstructive(width)
+        self.discriminate = Discriminative(width // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """The defect's probability after the paper's 21x21 mean."""
         logits = self.discriminate(torch.cat([self.reconstruct(x), x], 1))
         return F.avg_pool2d(logits.softmax(1)[:, 1:], 21, 1, 10)
+
+
+def load_draem(path: Path) -> Draem:
+    """A trained net.
+
+    Raises:
+        InputError: no such file, or no weights of this net.
+    """
+    net = Draem()
+    try:
+        net.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} holds no weights of DRAEM: {line}") from error
+    return net

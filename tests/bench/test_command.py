@@ -68,7 +68,7 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Go:
     monkeypatch.setattr(command, "ReferenceWork", FakeReference)
 
     def run(*words: str) -> int:
-        return command.main(["--rounds", "3", "--runs", "2", *words])
+        return command.main(["--rounds", "3", "--runs", "2", "--every", "0", *words])
 
     return run
 
@@ -148,6 +148,7 @@ def test_a_regression_ends_with_1_and_keeps_its_reports(
     compared = json.loads(after.read_text())["baseline"]
     assert compared["passed"] is False
     assert compared["speed"][0]["verdict"] == "regressed"
+    assert json.loads(after.read_text())["settings"]["rounds"] >= 6  # it was looked at twice
 
 
 def test_another_key_ends_with_2_before_anything_is_timed(
@@ -187,9 +188,11 @@ def test_more_rounds_while_undecided(
         (["--max-regress", "-1"], "--max-regress"),
         (["--max-regress", "nan"], "--max-regress"),
         (["--threads", "0"], "--threads 0"),
+        (["--every", "-1"], "--every -1"),
         (["--baseline", "absent.json"], "absent.json"),
         (["--json", "absent/a.json"], "absent"),
         (["--preset", "nano", "bundle"], "not both"),
+        (["--draem", "run"], "--peers"),
     ],
 )
 def test_wrong_options_end_with_2_and_one_line(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndp_edge.bench import regression
+from ndp_edge.bench import baseline, regression
 from ndp_edge.bench.result import KIND
 from ndp_edge.errors import InputError
 
@@ -107,6 +107,30 @@ def test_a_card_is_compared_by_the_clock_alone() -> None:
     assert speed.factor.point == pytest.approx(1.5)
 
 
+def second_look(work: float, then: float) -> regression.Comparison:
+    """An alarm at `work` more computing, and ten later rounds at `then` more."""
+    before, now = a_run(0), a_run(1, work=work)
+    first = regression.compare(before, now, max_regress=0.1, max_drop=0.005)
+    assert first.slower
+    now["rows"][0]["rounds"] += a_run(2, work=then)["rows"][0]["rounds"]
+    return regression.confirm(before, now, first, 10, max_regress=0.1)
+
+
+def test_a_mood_of_the_machine_is_no_regression() -> None:
+    found = second_look(1.25, 1.0)
+    (speed,) = found.speed
+    assert speed.verdict == regression.ONCE
+    assert found.passed
+    assert speed.factor.point < 1.2
+
+
+@given(st.floats(1.2, 3), st.floats(1.2, 3))
+def test_what_stays_slower_stays_a_regression(work: float, then: float) -> None:
+    found = second_look(work, then)
+    assert not found.passed
+    assert "openvino-int8" in found.reason()
+
+
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_a_larger_allowance_never_raises_an_alarm(seed: int, more: float) -> None:
     before, now = a_run(seed), a_run(seed + 1, work=1.2, noise=0.1)
@@ -189,13 +213,13 @@ def test_accuracy_on_other_pictures_is_refused() -> None:
 def test_what_is_no_saved_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "base.json"
     with pytest.raises(InputError, match="no baseline"):
-        regression.read_baseline(path)
+        baseline.read_baseline(path)
     damaged = a_run(0)
     damaged["rows"][0]["rounds"][3]["ratio"] = 0
     texts = ("", "[]", "{}", '{"kind": "other"}', json.dumps({"kind": KIND}), json.dumps(damaged))
     for text in texts:
         path.write_text(text)
         with pytest.raises(InputError, match=r"base\.json"):
-            regression.read_baseline(path)
+            baseline.read_baseline(path)
     path.write_text(json.dumps(a_run(0)))
-    assert regression.read_baseline(path)["rows"]
+    assert baseline.read_baseline(path)["rows"]

@@ -12,12 +12,13 @@ import pytest
 
 from ndp_edge.bench import report
 from ndp_edge.bench.block import NOTHING
-from ndp_edge.bench.blocks import all_blocks
+from ndp_edge.bench.blocks import all_blocks, marked_blocks
 from ndp_edge.bench.saved import latencies, read_results
 from ndp_edge.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "bench" / "results"
+DEVICES = ROOT / "docs" / "devices.md"
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -39,7 +40,16 @@ def build(preset: str = "nano", data: str = "cloth", fp32: float = 80.0) -> dict
     return {
         "title": f"{preset} on {data}: openvino int8",
         "metrics": {"fp32": metrics(fp32), "int8": metrics(40.0)},
-        "model": {"preset": preset, "source": "run"},
+        "model": {"preset": preset, "source": "w", "data": data},
+        "frozen_metrics": {"int8": {"false_reject_rate": 0.02, "miss_rate": None}},
+        "gate": {
+            "passed": True,
+            "rows": [
+                {"metric": "image_auroc", "int8": 0.9, "low": -0.001, "high": 0.002},
+                {"metric": "false_reject_rate", "int8": 0.02, "low": -0.0375, "high": 0.0375},
+                {"metric": "pixel_auroc", "int8": 0.8, "low": 0, "high": 0, "on": "artificial"},
+            ],
+        },
         "threshold": {"target": 0.01},
         "device": "a CPU",
         "versions": {"openvino": "1"},
@@ -59,13 +69,20 @@ def write(folder: Path, name: str, data: Any) -> Path:
     return path
 
 
-def test_the_readme_is_what_the_results_say(capsys: pytest.CaptureFixture[str]) -> None:
-    """Mend it with: python -m ndp_edge.bench.report --readme README.md"""
-    words = ["--results", str(RESULTS), "--readme", str(README), "--check"]
-    assert report.main(words) == 0, capsys.readouterr().err
-    names = [match["name"] for match in report._MARKED.finditer(README.read_text("utf-8"))]
-    assert {"accuracy", "int8", "paper", "predicted"} <= set(names)
-    assert NOTHING not in README.read_text("utf-8")
+def test_the_readme_and_the_page_of_devices_are_what_the_results_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Mend with: python -m ndp_edge.bench.report --readme README.md --readme docs/devices.md"""
+    words = ["--results", str(RESULTS), "--readme", str(README), "--readme", str(DEVICES)]
+    assert report.main([*words, "--check"]) == 0, capsys.readouterr().err
+    for path, wanted in (
+        (README, {"accuracy", "int8", "gate", "paper-short", "predicted-short"}),
+        (README, {"bench_nano_peers-short", "bench_paper-short"}),
+        (DEVICES, {"paper", "predicted", "v100", "calibration", "ceiling"}),
+    ):
+        text = path.read_text("utf-8")
+        assert wanted <= {match["name"] for match in report._MARKED.finditer(text)}
+        assert NOTHING not in text
 
 
 def test_a_changed_result_is_found_and_mended(
@@ -85,15 +102,55 @@ def test_a_changed_result_is_found_and_mended(
     assert report.main([*words, "--check"]) == 0
 
 
+def test_one_bad_file_leaves_all_as_they_were(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.md", tmp_path / "b.md"
+    text = "<!-- bench:accuracy -->\nold\n<!-- /bench -->\n"
+    first.write_text(text, "utf-8")
+    second.write_text(text.replace("accuracy", "nothing-of-ours"), "utf-8")
+    words = ["--results", str(RESULTS), "--readme", str(first), "--readme", str(second)]
+    assert report.main(words) == 2
+    assert first.read_text("utf-8") == text
+
+
 def test_a_new_build_becomes_a_row(folder: Path, tmp_path: Path) -> None:
     write(folder, "wood_edge.json", build("edge", "wood"))
     block = all_blocks(read_results(folder))["accuracy"]
-    rows = [row for row in block.rows if row[0] == "edge on wood"]
-    assert rows == [
-        ["edge on wood", "FP32", "0.9000", "0.8000", "0.7000", "1.00 %", "25.00 %", "80.0"]
+    rows = [row for row in block.rows if row[0].startswith("edge on wood")]
+    assert rows[0][1:] == ["FP32", "0.9000", "0.8000", "0.7000", "1.00 %", "25.00 %"]
+    below = block.rows[block.rows.index(rows[0]) + 1]
+    assert below == [
+        "`build --checkpoint runs/w --data …/wood --int8`",
+        "INT8",
+        "0.9000 (-0.0010 to 0.0020)",
+        "0.8000",
+        "0.7000",
+        "2.00 % (-3.8 to 3.8)",
+        "-",
     ]
-    assert "40.0 (2.00 x)" in block.markdown
     assert "wood_edge.json" in block.markdown
+
+
+def test_a_build_that_the_gate_refused_says_so(tmp_path: Path) -> None:
+    data = build()
+    data["gate"]["passed"] = False
+    write(tmp_path, "bad.json", data)
+    rows = all_blocks(read_results(tmp_path))["accuracy"].rows
+    assert [row[1] for row in rows[1:]] == ["FP32", "INT8, refused"]
+
+
+def test_processors_are_told_apart(tmp_path: Path) -> None:
+    """A file names its own; of one that does not, the day does; two machines show in the rows."""
+    by_day = {"2026-01-02": ["AVX2"]}
+    write(tmp_path, "machines.json", {"kind": "ndp-edge-machines-1", "by_day": by_day})
+    write(tmp_path, "a.json", build("edge"))
+    (one,) = all_blocks(read_results(tmp_path))["accuracy"].rows[1:2]
+    assert one[0] == "edge on cloth"
+    write(tmp_path, "b.json", build() | {"isa": ["AVX2", "AVX-512", "AVX-512 VNNI"]})
+    rows = all_blocks(read_results(tmp_path))["accuracy"].rows
+    assert rows[1][0] == "nano on cloth, a CPU (AVX-512 VNNI)"
+    assert rows[3][0] == "edge on cloth, a CPU (AVX2)"
+    devices = {one.source: one.device for one in latencies(read_results(tmp_path))}
+    assert devices == {"a.json": "a CPU (AVX2)", "b.json": "a CPU (AVX-512 VNNI)"}
 
 
 def test_what_is_undefined_is_a_dash(tmp_path: Path) -> None:
@@ -165,18 +222,21 @@ def test_both_pages_hold_every_table_and_escape_what_files_say(
 def test_every_latency_of_the_results_stands_beside_the_papers() -> None:
     found = read_results(RESULTS)
     measured = latencies(found)
-    assert {one.source for one in measured} >= {"woven_nano.json", "int8_speed.json"}
+    wanted = {"woven_nano.json", "int8_speed.json", "bench_nano_peers.json", "bench_paper.json"}
+    assert {one.source for one in measured} >= wanted
     rows = all_blocks(found)["paper"].rows
     assert len(rows) == len(measured) + 2
     assert rows[1][3] == "28.746"
 
 
-def test_every_predicted_row_says_that_it_is_one() -> None:
-    blocks = all_blocks(read_results(RESULTS))
-    rows = blocks["predicted"].rows[1:]
-    assert rows
+@pytest.mark.parametrize(("name", "least"), [("predicted", 22), ("predicted-short", 5)])
+def test_every_predicted_row_says_that_it_is_one(name: str, least: int) -> None:
+    block = marked_blocks(read_results(RESULTS))[name]
+    rows = block.rows[1:]
+    assert len(rows) >= least
     assert all(row[0] == "prediction" for row in rows)
-    assert "No row was measured" in blocks["predicted"].markdown
+    assert all("-" not in row[2:] for row in rows)
+    assert "28.746 published" in block.markdown
 
 
 @pytest.mark.parametrize("content", ["{", "[1]"])

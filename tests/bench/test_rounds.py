@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ndp_edge.bench import reference_work
+from ndp_edge.bench import reference_work, rounds
 from ndp_edge.bench.net_parts import parts_ms
 from ndp_edge.bench.rounds import WARM_UP, Frames, Row, Run
 from ndp_edge.bench.sensors import Condition, Sensors
@@ -70,6 +70,25 @@ def test_warming_up_is_not_timed(tmp_path: Any) -> None:
     run.warm_up()
     assert order.count(".") == WARM_UP
     assert all(row.times == {} for row in run.rows)
+
+
+def test_slow_rows_are_called_less(tmp_path: Any) -> None:
+    run, order = a_run(tmp_path)
+    run.rows[1].most = 1
+    run.warm_up()
+    assert [order.count("a100"), order.count("b100")] == [WARM_UP, 1]
+    run.measure(range(2), runs=3)
+    assert [len(row.times["total"]) for row in run.rows] == [6, 2]
+
+
+def test_rounds_keep_their_distance(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = a_run(tmp_path)
+    slept: list[float] = []
+    monkeypatch.setattr(rounds.time, "sleep", slept.append)
+    run.measure(range(2), runs=1, every=100.0)
+    run.measure(range(1), runs=1, every=100.0)
+    assert slept[0] == 0
+    assert all(99 < seconds <= 100 for seconds in slept[1:])
 
 
 def test_energy_is_that_of_the_timed_calls(tmp_path: Any) -> None:

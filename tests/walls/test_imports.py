@@ -23,7 +23,7 @@ TORCH_ROOMS = (
         "timer", "work", "net", "run_timing",
     )),
     *(f"ndp_edge.bench.peers.{part}" for part in (
-        "opened", "draem", "stfpm", "efficientad", "patchcore", "resnet",
+        "opened", "draem", "draem_train", "stfpm", "efficientad", "patchcore", "resnet",
     )),
 )  # fmt: skip
 TORCH_INSIDE_FUNCTIONS = ("ndp_edge.export", "ndp_edge.bench", "ndp_edge.doctor")
