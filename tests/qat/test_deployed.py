@@ -50,16 +50,9 @@ def test_ranges_and_scales_are_those_of_the_file(kit: SimpleNamespace, net: NDPN
 
 
 def test_deployed_answers_as_onnx_runtime_does_on_the_file(
-    kit: SimpleNamespace, net: NDPNet, request: pytest.FixtureRequest
+    kit: SimpleNamespace, net: NDPNet
 ) -> None:
-    """Float rounding turns a code now and then; the quantisation error is 20 times as large.
-
-    On two threads torch adds up as ONNX Runtime does; on one it takes another way, and sums that
-    lie half-way between two codes, which are frequent, round otherwise.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    request.addfinalizer(lambda: torch.set_num_threads(before))
+    """Float rounding turns a code now and then; the quantisation error is 20 times as large."""
     weights = {name: value.numpy() for name, value in net.state_dict().items()}
     model = as_convolutions(inline(build_graph(checkpoint.Checkpoint(net.config, weights))))
     ranges = collect_ranges(model, kit.striped(4))
