@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
                    help="opacity range of pasted defects; 1 1 is the paper")  # fmt: skip
     p.add_argument("--structural", type=float, default=0.0, metavar="SHARE",
                    help="share of defects made of the surface itself; 0: the paper")  # fmt: skip
+    p.add_argument("--lines", type=float, default=0.0, metavar="SHARE",
+                   help="share of defects that are thin lines; 0: the paper")  # fmt: skip
     p.add_argument("--save-every", type=int, default=200, help="steps")
     p.add_argument("--sample-every", type=int, default=500, help="steps")
     p.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
@@ -85,7 +87,8 @@ def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
     return TrainOptions(
         steps=steps, batch_size=args.batch_size, lr=PAPER_LR if args.lr is None else args.lr,
         schedule=args.schedule or "constant", crop=crop,
-        opacity=tuple(args.opacity), structural=args.structural, seed=args.seed,
+        opacity=tuple(args.opacity), structural=args.structural, lines=args.lines,
+        seed=args.seed,
         amp=args.amp, ema=args.ema, perceptual=args.perceptual,
         perceptual_layers=args.perceptual_layers, save_every=args.save_every,
         sample_every=args.sample_every,
