@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--amp", default="none", choices=AMP,
                    help="bf16: faster where the machine has bfloat16 arithmetic")  # fmt: skip
+    p.add_argument("--ema", type=float, default=0.0, metavar="DECAY",
+                   help="end each phase in its weights' running average; 0.995")  # fmt: skip
     p.add_argument("--image-size", type=int, default=256)
     p.add_argument("--crop", type=int, help="side of random training crops; default: whole images")
     p.add_argument("--softmax-scale", type=float, default=1.0, help="1.0 is the paper's eq. 4")
@@ -62,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
                    help="opacity range of pasted defects; 1 1 is the paper")  # fmt: skip
     p.add_argument("--structural", type=float, default=0.0, metavar="SHARE",
                    help="share of defects made of the surface itself; 0: the paper")  # fmt: skip
+    p.add_argument("--lines", type=float, default=0.0, metavar="SHARE",
+                   help="share of defects that are thin lines; 0: the paper")  # fmt: skip
     p.add_argument("--save-every", type=int, default=200, help="steps")
     p.add_argument("--sample-every", type=int, default=500, help="steps")
     p.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
@@ -83,8 +87,9 @@ def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
     return TrainOptions(
         steps=steps, batch_size=args.batch_size, lr=PAPER_LR if args.lr is None else args.lr,
         schedule=args.schedule or "constant", crop=crop,
-        opacity=tuple(args.opacity), structural=args.structural, seed=args.seed,
-        amp=args.amp, perceptual=args.perceptual,
+        opacity=tuple(args.opacity), structural=args.structural, lines=args.lines,
+        seed=args.seed,
+        amp=args.amp, ema=args.ema, perceptual=args.perceptual,
         perceptual_layers=args.perceptual_layers, save_every=args.save_every,
         sample_every=args.sample_every,
     )  # fmt: skip

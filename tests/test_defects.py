@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,38 @@ def test_structural_defects_keep_the_rules(seed: int, gray: bool) -> None:
     assert bad.max() <= 1
     if gray:
         assert np.array_equal(bad[..., 0], bad[..., 2])
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.booleans())
+def test_lines_are_thin_seen_and_keep_the_rules(seed: int, gray: bool) -> None:
+    rng = np.random.default_rng(seed)
+    good = np.clip(_good(rng, 64, gray), 0.2, 1)
+    bad, mask = make_defect(good, None, rng, gray=gray, lines=1.0)
+    assert np.array_equal(bad[~mask], good[~mask])
+    assert np.isfinite(bad).all()
+    assert bad.min() >= 0
+    assert bad.max() <= 1
+    if gray:
+        assert np.array_equal(bad[..., 0], bad[..., 2])
+    # No more than 5 pixels wide: two erosions of 3 x 3 leave crossings and bends at most.
+    left = cv2.erode(mask.astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0)
+    assert left.sum() <= 0.05 * 64 * 64
+    changed = bad[mask] != good[mask]
+    assert changed.mean() > 0.5 if mask.any() else True
+
+
+def test_of_the_defects_a_share_are_lines() -> None:
+    """On a flat surface a line alone is darker or lighter throughout; these sources are neither."""
+    good, source = np.full((64, 64, 3), 0.5, np.float32), np.full((64, 64, 3), 0.5, np.float32)
+    source[:, ::2] = 0.1
+
+    def flat(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        bad, mask = make_defect(good, source, rng, gray=True, lines=0.5)
+        return bool(mask.any()) and float(np.ptp(bad[mask])) == 0
+
+    assert 60 <= sum(flat(seed) for seed in range(200)) <= 140
 
 
 def test_opacity_scales_the_change() -> None:

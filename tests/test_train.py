@@ -73,7 +73,7 @@ def test_phase_two_freezes_the_encoder_and_its_statistics(
     assert {k.split(".")[0] for k in changed} == {"rbam", "decoder", "msdsm"}
 
 
-FOUR_AND_FOUR = ["--steps", "4", "4", "--save-every", "2", *SMALL]
+FOUR_AND_FOUR = ["--steps", "4", "4", "--save-every", "2", "--ema", "0.5", *SMALL]
 
 
 @pytest.fixture(scope="module")

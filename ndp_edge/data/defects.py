@@ -61,6 +61,24 @@ def perlin_mask(size: int, rng: Rng) -> NDArray[np.bool_]:
     return np.asarray(noise > MASK_LEVEL)
 
 
+def line_mask(size: int, rng: Rng) -> NDArray[np.bool_]:
+    """A thin crooked line [size, size], as cracks, scratches and threads are; not in the paper.
+
+    The zero line of Perlin noise, 1 to 5 pixels wide, of which a window of a third of the side
+    and more is kept. May be empty.
+    """
+    cells = tuple(2 ** int(n) for n in rng.integers(0, 3, 2))
+    above = rotate(perlin(size, (cells[0], cells[1]), rng), float(rng.uniform(-90, 90))) > 0
+    edge = above & ~np.asarray(cv2.erode(above.astype(np.uint8), np.ones((3, 3), np.uint8)), bool)
+    width = int(rng.integers(1, 5))
+    wide = cv2.dilate(edge.astype(np.uint8), np.ones((width, width), np.uint8)).astype(bool)
+    height, length = (int(n) for n in rng.integers(size // 3, size + 1, 2))
+    y, x = int(rng.integers(0, size - height + 1)), int(rng.integers(0, size - length + 1))
+    mask = np.zeros((size, size), np.bool_)
+    mask[y : y + height, x : x + length] = wide[y : y + height, x : x + length]
+    return mask
+
+
 def _gamma(x: Image, rng: Rng) -> Image:
     return np.asarray(x ** rng.uniform(0.5, 2.0), np.float32)
 
@@ -173,6 +191,13 @@ def structural_source(good: Image, rng: Rng) -> Image:
     return np.asarray(np.clip(gain * good + lift, 0, 1), np.float32)
 
 
+def shaded(good: Image, rng: Rng) -> Image:
+    """The surface [H, W, 3] plainly darker (7 times in 10) or lighter, in [0, 1]: lines so thin
+    would not be seen otherwise."""
+    gain = rng.uniform(0.35, 0.8) if rng.random() < 0.7 else rng.uniform(1.2, 1.7)
+    return np.asarray(np.clip(np.float32(gain) * good, 0, 1), np.float32)
+
+
 def make_defect(
     good: Image,
     source: Image | None,
@@ -180,6 +205,7 @@ def make_defect(
     *,
     gray: bool,
     opacity: tuple[float, float] = (1.0, 1.0),
+    lines: float = 0.0,
 ) -> tuple[Image, NDArray[np.bool_]]:
     """Eq. 1 with a mask drawn by `rng`.
 
@@ -190,16 +216,26 @@ def make_defect(
         gray: the surface has no colour.
         opacity: range from which the paste's opacity is drawn; (1, 1) is the paper's opaque
             paste, lower values make fainter defects.
+        lines: share of defects that are thin lines (`line_mask`) in which the surface is
+            `shaded`, whatever `source` is; 0 is the paper's.
 
     Returns:
         I_ad float32 [S, S, 3] and I_m bool [S, S] (possibly empty).
     """
+    if lines and rng.random() < lines:
+        mask, pasted = line_mask(good.shape[0], rng), shaded(good, rng)
+        return _blend(good, pasted, mask, float(rng.uniform(*opacity)))
     mask = perlin_mask(good.shape[0], rng)
     if source is None:
         pasted = structural_source(good, rng)
     else:
         pasted = augment_source(source, rng, gray=gray)
-    alpha = np.float32(rng.uniform(*opacity))
+    return _blend(good, pasted, mask, float(rng.uniform(*opacity)))
+
+
+def _blend(
+    good: Image, pasted: Image, mask: NDArray[np.bool_], alpha: float
+) -> tuple[Image, NDArray[np.bool_]]:
     defective = good.copy()
-    defective[mask] += alpha * (pasted[mask] - good[mask])
+    defective[mask] += np.float32(alpha) * (pasted[mask] - good[mask])
     return defective, mask

@@ -67,7 +67,7 @@ class Batches:
             rng = np.random.default_rng([o.seed, phase, 1 << 20, position])
             crop = as_unit(random_crop(self.images[order[position % n]], o.crop, rng))
             defective, mask = make_defect(
-                crop, self._source(rng), rng, gray=self.gray, opacity=o.opacity
+                crop, self._source(rng), rng, gray=self.gray, opacity=o.opacity, lines=o.lines
             )
             good.append(crop)
             bad.append(defective)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ndp_edge.errors import NdpError
 from ndp_edge.losses import joint
 from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet, combine
+from ndp_edge.training.averaging import Average
 from ndp_edge.training.batches import Batch, Batches, as_unit, nchw
 from ndp_edge.training.log import MetricsLog, sample_sheet
 from ndp_edge.training.options import STATE_NAME, TrainOptions
@@ -94,17 +95,20 @@ class Trainer:
         optimiser = torch.optim.Adam(parameters, o.lr, weight_decay=o.weight_decay)
         if self.saved is not None:
             self.saved.restore_optimiser(optimiser)
+        average = self._average()
         total = o.steps[self.phase]
         bar = tqdm(total=total, initial=self.step, desc=f"phase {self.phase + 1}", unit="step")
         with bar:
             for batch in self.run.batches.stream(self.phase, self.step):
                 losses = self._step(batch, optimiser)
+                if average is not None:
+                    average.update(self.net)
                 bar.update()
                 bar.set_postfix(loss=f"{losses['total']:.4f}", refresh=False)
                 self.step += 1
                 stop = stopped()
                 if stop or self.step % o.save_every == 0 or self.step == total:
-                    self._save(optimiser)
+                    self._save(optimiser, average)
                 if stop:
                     return False
         return True
@@ -116,6 +120,15 @@ class Trainer:
             image = torch.from_numpy(nchw([as_unit(self.run.reference)])).to(self.run.device)
             self.net.set_reference(image)
         return parameters
+
+    def _average(self) -> Average | None:
+        """The running average of this phase, where one is asked for."""
+        if not self.run.options.ema:
+            return None
+        average = Average(self.net, self.run.options.ema)
+        if self.saved is not None and self.step:
+            average.restore(self.saved.tensors)
+        return average
 
     def _parts(self, good: Tensor, bad: Tensor, mask: Tensor) -> tuple[Parts, list[Tensor]]:
         """The terms of the loss, and the rows of a sample sheet (phase 1 has none)."""
@@ -155,24 +168,29 @@ class Trainer:
         tensor = torch.from_numpy(array).to(self.run.device, non_blocking=True)
         return tensor.contiguous(memory_format=torch.channels_last)
 
-    def _save(self, optimiser: torch.optim.Optimizer) -> None:
-        """State first: a kill between the two leaves a checkpoint one interval older."""
+    def _save(self, optimiser: torch.optim.Optimizer, average: Average | None) -> None:
+        """State first: a kill between the two leaves a checkpoint one interval older.
+
+        A phase ends in its average: phase 2 begins with the average of phase 1.
+        """
+        folder, run = self.run.folder, self.run.identity
         last = self.step == self.run.options.steps[self.phase]
+        if last and average is not None:
+            self.net.load_state_dict(average.weights())
         if not last:
-            save_state(
-                self.run.folder, self.net, optimiser, self.phase, self.step, self.run.identity
-            )
+            save_state(folder, self.net, optimiser, average, self.phase, self.step, run)
         elif self.phase == 0:
-            save_state(self.run.folder, self.net, None, 1, 0, self.run.identity)
+            save_state(folder, self.net, None, None, 1, 0, run)
         if self.phase >= 1:
-            self._save_checkpoint(finished=last)
+            weights = self.net.state_dict() if average is None else average.weights()
+            self._save_checkpoint(weights, finished=last)
 
     def _record(self, *, finished: bool) -> dict[str, Any]:
         """What the checkpoint says about its training, less what every one says."""
         return self.run.record
 
-    def _save_checkpoint(self, *, finished: bool) -> None:
-        weights = {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
+    def _save_checkpoint(self, tensors: Mapping[str, Tensor], *, finished: bool) -> None:
+        weights = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
         record = self._record(finished=finished) | {
             "finished": finished,
             "phase": self.phase + 1,

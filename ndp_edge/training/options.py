@@ -25,9 +25,12 @@ class TrainOptions:
     opacity: range of the pasted defects' opacity; (1, 1) is the paper.
     structural: share of defects made from the surface itself (blurred, turned, shifted, dimmed)
         instead of a pasted picture; 0 is the paper.
+    lines: share of defects that are thin dimmed or lit lines; 0 is the paper.
     seed: of weights, order, crops and defects.
     amp: "none", or "bf16": convolutions and products in bfloat16, weights, optimiser, losses and
         batch-norm statistics in float32.
+    ema: decay of the running average of the weights that a phase ends in; 0 (the paper): the last
+        step's weights.
     perceptual: "auto", "vgg16" or "none".
     save_every, sample_every: steps between saved states and between sample pictures.
     """
@@ -40,8 +43,10 @@ class TrainOptions:
     crop: int = 256
     opacity: tuple[float, float] = (1.0, 1.0)
     structural: float = 0.0
+    lines: float = 0.0
     seed: int = 0
     amp: str = "none"
+    ema: float = 0.0
     perceptual: str = "auto"
     perceptual_layers: str = "first5"
     save_every: int = 200
@@ -58,8 +63,11 @@ class TrainOptions:
             raise InputError(f"opacity {self.opacity} must be two rising numbers in (0, 1]")
         if self.amp not in AMP:
             raise InputError(f"amp {self.amp}: wanted one of {', '.join(AMP)}")
-        if not 0 <= self.structural <= 1:
-            raise InputError(f"structural {self.structural} must be a share from 0 to 1")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema {self.ema} must be 0 or a decay below 1, such as 0.995")
+        for name, share in (("structural", self.structural), ("lines", self.lines)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} {share} must be a share from 0 to 1")
         if self.crop < 64 or self.crop % 64:
             raise InputError(f"crop {self.crop} must be a multiple of 64")
 
@@ -78,4 +86,7 @@ class TrainOptions:
 def same_run(options: TrainOptions, config: str, digest: str) -> str:
     """The text that must be equal for a state to be resumed."""
     fixed = {k: v for k, v in asdict(options).items() if k not in FREE}
+    for name in ("ema", "lines"):  # states from before there were such options
+        if not fixed[name]:
+            del fixed[name]
     return json.dumps({"options": fixed, "config": config, "data": digest}, sort_keys=True)

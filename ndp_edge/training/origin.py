@@ -15,8 +15,8 @@ from ndp_edge.files import file_hash
 from ndp_edge.training.options import TrainOptions
 
 FIXED = (
-    "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "opacity", "structural",
-    "perceptual", "perceptual_layers", "vgg_weights",
+    "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "ema", "opacity",
+    "structural", "lines", "perceptual", "perceptual_layers", "vgg_weights",
 )  # fmt: skip
 """Options of `train` that mean nothing to `--qat`: net, crops and defects are the checkpoint's,
 rounding to int8 codes needs float32, and no perceptual term is in its loss."""
@@ -69,12 +69,13 @@ def qat_options(args: argparse.Namespace, record: dict[str, Any]) -> TrainOption
         before = tuple(int(n) for n in was["steps"])
         low, high = (float(v) for v in was["opacity"])
         crop, structural = int(was["crop"]), float(was["structural"])
+        lines = float(was.get("lines", 0))  # runs from before there were any
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{args.qat} does not say how it was trained ({error})") from error
     return TrainOptions(
         steps=(*before, args.steps[0] if args.steps else STEPS), batch_size=args.batch_size,
         lr=LR if args.lr is None else args.lr, schedule=args.schedule or SCHEDULE, crop=crop,
-        opacity=(low, high), structural=structural, seed=args.seed, perceptual="none",
+        opacity=(low, high), structural=structural, lines=lines, seed=args.seed, perceptual="none",
         save_every=args.save_every, sample_every=args.sample_every,
     )  # fmt: skip
 

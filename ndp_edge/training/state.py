@@ -13,15 +13,23 @@ from torch.optim import Optimizer
 from ndp_edge.errors import InputError
 from ndp_edge.files import write_atomic
 from ndp_edge.model.network import NDPNet
+from ndp_edge.training.averaging import Average
 from ndp_edge.training.options import STATE_NAME
 
 
 def save_state(
-    folder: Path, net: NDPNet, optimiser: Optimizer | None, phase: int, step: int, run: str
+    folder: Path,
+    net: NDPNet,
+    optimiser: Optimizer | None,
+    average: Average | None,
+    phase: int,
+    step: int,
+    run: str,
 ) -> None:
     """Everything that the next step depends on; batches depend on the seed alone.
 
-    Without an optimiser the next step starts with a fresh one, as the first of a phase does.
+    Without an optimiser the next step starts with a fresh one, as the first of a phase does; so
+    it does without an average.
     """
     tensors: dict[str, Tensor] = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
     moments = optimiser.state_dict()["state"] if optimiser is not None else {}
@@ -29,6 +37,8 @@ def save_state(
         tensors |= {
             f"optimiser.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in values.items()
         }
+    if average is not None:
+        tensors |= {k: v.contiguous() for k, v in average.state().items()}
     metadata = {"phase": str(phase), "step": str(step), "run": run}
     write_atomic(folder / STATE_NAME, safetensors.torch.save(tensors, metadata))
 

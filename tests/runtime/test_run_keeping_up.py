@@ -97,9 +97,16 @@ def test_late_verdicts_say_so(
         (("--overlap", "64"), "overlap"),
         (("--overlap", "-1"), "overlap"),
         (("--roi", "/no/such.png"), "no such file"),
+        (("--monitor-host", "0.0.0.0"), "--monitor PORT"),
+        (("--monitor-read-only",), "--monitor PORT"),
+        (("--tell", "rejects"), "--webhook"),
+        (("--webhook", "gopher://x/"), "--webhook"),
+        (("--mqtt", "broker"), "--mqtt"),
+        (("--monitor", "0", "--monitor-host", "203.0.113.7"), "--monitor 0"),
+        (("--metrics-port", "0", "--monitor-host", "203.0.113.7"), "--metrics-port 0"),
     ],
 )
-def test_options_that_make_no_sense(
+def test_options_that_make_no_sense_touch_nothing(
     kit: Kit,
     bundle: Path,
     folder: Path,

@@ -173,34 +173,6 @@ def test_a_webhook_gets_the_lines_of_the_results(
     assert got == kit.lines(tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--monitor-host", "0.0.0.0"), "--monitor PORT"),
-        (("--monitor-read-only",), "--monitor PORT"),
-        (("--tell", "rejects"), "--webhook"),
-        (("--webhook", "gopher://x/"), "--webhook"),
-        (("--mqtt", "broker"), "--mqtt"),
-        (("--monitor", "0", "--monitor-host", "203.0.113.7"), "--monitor 0"),
-        (("--metrics-port", "0", "--monitor-host", "203.0.113.7"), "--metrics-port 0"),
-    ],
-)
-def test_options_that_make_no_sense_touch_nothing(
-    kit: Kit,
-    bundle: Path,
-    folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: tuple[str, ...],
-    words: str,
-) -> None:
-    assert kit.go(bundle, folder, tmp_path / "out", *options) == 2
-    err = capsys.readouterr().err
-    assert words in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_port_that_is_taken_leaves_old_results_alone(
     kit: Kit, bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,8 @@ SECONDS = 10.0
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/tools.js": ("tools.js", "text/javascript; charset=utf-8"),
+    "/scores.js": ("scores.js", "text/javascript; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 _SHOT = re.compile(r"/shot/([0-9a-f]{1,32})/([0-9]{1,12})/([a-z]{1,12})\.jpg")

@@ -1,0 +1,83 @@
+"""What `bench.accuracy` is to run: a plan file as a list of cells, one per training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ndp_edge.errors import InputError
+
+KEYS = {"about", "common", "surfaces", "presets", "recipes", "seeds"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and what is measured of it.
+
+    Attributes:
+        surface, preset, recipe, seed: its place in the plan.
+        data: folder of photographs; None is the built-in surface.
+        options: of `train`, without --data, --out and --resume.
+    """
+
+    surface: str
+    preset: str
+    recipe: str
+    seed: int
+    data: Path | None
+    options: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        words = f"{self.surface} {self.preset} {self.recipe} {self.seed}"
+        return "-".join("".join(c if c.isalnum() else " " for c in words).split())
+
+    def where(self) -> list[str]:
+        """--data, where it has one."""
+        return [] if self.data is None else ["--data", str(self.data)]
+
+
+def read_plan(path: Path, root: Path | None) -> list[Cell]:
+    """The cells of a plan, seed by seed, so that a run cut short has each recipe once.
+
+    A plan is JSON: `common` options of every training; `surfaces`, name -> {data: folder below
+    `root` (none: the built-in surface), options}; `presets` and `recipes`, name -> options;
+    `seeds`. Later options win: surface, preset, recipe. "{data}" in an option stands for `root`.
+
+    Args:
+        path: the plan.
+        root: the folder of the real surfaces, where there is one.
+
+    Raises:
+        InputError: it cannot be read, is no plan, or needs a folder that is not there.
+    """
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"plan {path}: {error}") from error
+    if not isinstance(plan, dict) or set(plan) - KEYS or not KEYS - {"about"} <= set(plan):
+        raise InputError(f"plan {path}: wanted the keys {', '.join(sorted(KEYS))}")
+    cells = []
+    order = product(plan["seeds"], plan["surfaces"].items(), plan["presets"], plan["recipes"])
+    for seed, (surface, told), preset, recipe in order:
+        options = [
+            *plan["common"],
+            *told.get("options", ()),
+            *plan["presets"][preset],
+            *plan["recipes"][recipe],
+        ]
+        if root is None and ("data" in told or any("{data}" in word for word in options)):
+            raise InputError(f"{surface} needs --data-root, the folder that holds it")
+        data = root / told["data"] if root is not None and "data" in told else None
+        if data is not None and not data.is_dir():
+            raise InputError(f"{surface}: no folder {data}")
+        words = [str(word).replace("{data}", str(root)) for word in options]
+        words += ["--preset", preset, "--seed", str(seed)]
+        cells.append(Cell(surface, preset, recipe, int(seed), data, tuple(words)))
+    if len({cell.name for cell in cells}) != len(cells):
+        raise InputError(f"plan {path}: two of its cells would share a folder; rename a recipe")
+    return cells
