@@ -31,11 +31,13 @@ def defect_perception(good: Sequence[Tensor], bad: Sequence[Tensor], mask: Tenso
     keep = mask.flatten(1).any(dim=1)
     if not bool(keep.any()):
         return good[0].sum() * 0.0
+    if not bool(keep.all()):  # picking costs a copy forward and a map of zeros backward
+        good, bad, mask = [a[keep] for a in good], [b[keep] for b in bad], mask[keep]
     total = good[0].new_zeros(())
     for a, b in zip(good, bad, strict=True):
-        gap = ((a[keep] - b[keep]) ** 2).mean(dim=1, keepdim=True)
+        gap = ((a - b) ** 2).mean(dim=1, keepdim=True)
         low, high = gap.amin(dim=(2, 3), keepdim=True), gap.amax(dim=(2, 3), keepdim=True)
-        wanted = F.interpolate(mask[keep], size=gap.shape[-2:], mode="area")
+        wanted = F.interpolate(mask, size=gap.shape[-2:], mode="area")
         total = total + F.mse_loss((gap - low) / (high - low).clamp_min(1e-8), wanted)
     return total / len(good)
 

@@ -38,7 +38,8 @@ def phase_one(
     sees the good image's stages 3-5 alone, without RBAM."""
     n = good.shape[0]
     features = [f.float() for f in net.encoder(torch.cat([good, bad]))]  # losses in float32
-    of_good, of_bad = [f[:n] for f in features], [f[n:] for f in features]
+    # split: its gradient is one concatenation; two slices would each fill a map with zeros.
+    of_good, of_bad = zip(*(f.split(n) for f in features), strict=True)
     rebuilt = net.decoder(*of_good[2:])
     parts = {"rec": losses.reconstruction(good, rebuilt)}
     if perceptual is not None:
