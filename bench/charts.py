@@ -104,9 +104,12 @@ def paper_chart(found: dict[str, Any], measured: Sequence[Latency]) -> str:
     """
     paper = found["paper"]["ms"]
     rows = [Bar("V100: the paper's own figure", paper, PUBLISHED, told=f"{paper} published")]
+    several = len({one.device for one in measured}) > 1
     for one in sorted(measured, key=lambda row: -row.ms):
-        name = f"{one.device}: {one.net}, {one.runtime}"
-        rows.append(Bar(name, one.ms, MEASURED, one.low, one.high))
+        name = f"{one.net.partition('/')[0]}, {one.runtime}"  # a peer's row names its runtime, too
+        rows.append(
+            Bar(f"{one.device}: {name}" if several else name, one.ms, MEASURED, one.low, one.high)
+        )
     for net in found["nets"]:
         for row in net["predictions"]:
             name = f"{row['device']}: {net['preset']}, {row['precision'].upper()}"
@@ -114,4 +117,6 @@ def paper_chart(found: dict[str, Any], measured: Sequence[Latency]) -> str:
             told = f"{_short(low)} to {_short(high)} predicted"
             rows.append(Bar(name, low, PREDICTED, low, high, told))
     unit = "ms per 256 x 256 image, batch 1 (logarithmic)"
+    if measured and not several:
+        unit += f"; measured on {measured[0].device}"
     return bars(rows, unit, mark=(paper, f"{paper} ms"), log=True)
