@@ -75,7 +75,7 @@ class Belt:
         self._wide = heat.encode(wide)
         self._period = 1 / per_second
         self._seconds = seconds
-        self.offered: list[str] = []
+        self.offered = 0  # a list of names would be what grows
 
     def __iter__(self) -> Iterator[Captured]:
         began = due = time.perf_counter()
@@ -83,11 +83,11 @@ class Belt:
             time.sleep(max(0.0, due - now))
             fast = int((due - began) / BURST_SECONDS) % 2
             due += self._period * (0.5 if fast else 2.0)
-            yield self._frame(len(self.offered))
+            yield self._frame(self.offered)
 
     def _frame(self, number: int) -> Captured:
-        name = f"{number:08}"
-        self.offered.append(name)
+        name = _name(number)
+        self.offered += 1
         began = time.perf_counter()
         data = self._wide if number % 5 == 4 else self._files[number % len(self._files)]
         whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -96,6 +96,10 @@ class Belt:
         image = np.ascontiguousarray(whole[:, :, ::-1], np.uint8)
         read_ms = 1e3 * (time.perf_counter() - began)
         return Captured(name, time.time(), capture(name, image).frame, None, read_ms)
+
+
+def _name(number: int) -> str:
+    return f"{number:08}"
 
 
 class Curve:
@@ -168,7 +172,7 @@ def soak(args: argparse.Namespace, out: Path) -> dict[str, Any]:
                     up = control.threshold <= bundle.threshold
                     control.set_threshold(bundle.threshold + (0.01 if up else 0.0), "soak")
         described = engine.describe()
-    found = account(out, belt.offered)
+    found = account(out, [_name(number) for number in range(belt.offered)])
     return {
         "date": datetime.date.today().isoformat(),
         "minutes": args.minutes,
