@@ -26,7 +26,7 @@ from ndp_edge.bench.cost import cost_of
 from ndp_edge.bench.figures import spread
 from ndp_edge.bench.roofline import Ceilings, ideal_ms
 from ndp_edge.calib.qdq import quantize
-from ndp_edge.engines.base import missing
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.unsigned import to_unsigned
 
 WIDTH, SIDE = 512, 32
@@ -68,10 +68,6 @@ def multiplying(kind: str, precision: str) -> tuple[Callable[[], object], int]:
     Raises:
         MachineError: OpenVINO is missing.
     """
-    try:
-        import openvino as ov  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise missing("openvino", "pip install openvino") from error
     kernel, depth = CHAINS[kind]
     model = chain(kernel, depth)
     if precision == "int8":
@@ -82,7 +78,7 @@ def multiplying(kind: str, precision: str) -> tuple[Callable[[], object], int]:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": 1,
     }
-    core = ov.Core()
+    core = shared_core()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
     request = compiled.create_infer_request()
     x = np.full((1, WIDTH, SIDE, SIDE), 0.5, np.float32)

@@ -30,7 +30,7 @@ from ndp_edge.bench import regression
 from ndp_edge.bench.contenders import Infer
 from ndp_edge.bench.result import machine
 from ndp_edge.console import add_json_option, emit_json, info, run_verb, table, text_stream
-from ndp_edge.engines.base import missing
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.errors import InputError, MachineError
 
 CALIBRATION = 30
@@ -114,11 +114,7 @@ def small_work() -> Callable[[], object]:
     """About a hundredth of an engine's call: a few small convolutions in OpenVINO."""
     from ndp_edge.bench.int8_ceiling import chain
 
-    try:
-        import openvino as ov  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise missing("openvino", "pip install openvino") from error
-    core = ov.Core()
+    core = shared_core()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     model = core.read_model(chain(16, 32).SerializeToString())
     request = core.compile_model(model, "CPU", options).create_infer_request()

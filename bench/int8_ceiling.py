@@ -22,8 +22,8 @@ from ndp_edge.bench.int8_speed import interleave, ratio
 from ndp_edge.calib.qdq import quantize
 from ndp_edge.console import add_json_option, emit_json, run_verb, table
 from ndp_edge.doctor import isa
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.unsigned import to_unsigned
-from ndp_edge.errors import MachineError
 
 DEPTH = 8
 SHAPES = ((32, 128), (64, 64), (128, 64), (256, 64), (512, 32))
@@ -59,17 +59,13 @@ def chain(channels: int, side: int) -> onnx.ModelProto:
 
 def measure(channels: int, side: int, args: argparse.Namespace) -> dict[str, Any]:
     """FP32 and int8 of one chain, side by side."""
-    try:
-        import openvino as ov  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MachineError("this needs OpenVINO: pip install openvino") from error
     model = chain(channels, side)
     ranges = {f"x{i}": (0.0, 4.0) for i in range(DEPTH + 1)}
     models = {"fp32": model, "int8": to_unsigned(quantize(model, ranges))}
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if args.threads:
         options["INFERENCE_NUM_THREADS"] = args.threads
-    core, image = ov.Core(), np.ones((1, channels, side, side), np.float32)
+    core, image = shared_core(), np.ones((1, channels, side, side), np.float32)
     contenders: dict[str, Callable[[], object]] = {}
     for name, proto in models.items():
         compiled = core.compile_model(core.read_model(proto.SerializeToString()), "CPU", options)

@@ -28,6 +28,7 @@ from ndp_edge.console import add_json_option, emit_json, info, run_verb, table
 from ndp_edge.doctor import isa
 from ndp_edge.engines import open_engine
 from ndp_edge.engines.executed import executed_layers, int8_share
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.export.graph import build_graph
 from ndp_edge.export.inline import inline
@@ -63,10 +64,9 @@ def yardstick(fp32: Path, images: Images, threads: int | None) -> Callable[[], N
     """One inference of NNCF's post-training quantisation of OpenVINO's own graph."""
     try:
         import nncf
-        import openvino as ov  # type: ignore[import-untyped]
     except ImportError as error:
         raise MachineError("--nncf needs NNCF: pip install nncf") from error
-    core = ov.Core()
+    core = shared_core()
     model = core.read_model(inline(onnx.load(fp32)).SerializeToString())
     model.reshape([1, *images.shape[1:]])
     data = nncf.Dataset(list(images), lambda image: image[None])

@@ -33,7 +33,7 @@ from ndp_edge.console import (
     table,
     text_stream,
 )
-from ndp_edge.engines.base import missing
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.tail import with_products
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.errors import InputError
@@ -49,7 +49,6 @@ STEPS = {
 """What is done to the file: all steps, or all but one."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "denormals taken as zero": {"CPU_DENORMALS_OPTIMIZATION": True},
     "threads not pinned": {"ENABLE_CPU_PINNING": False},
     "throughput hint, one stream": {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "1"},
     "bf16 allowed": {"INFERENCE_PRECISION_HINT": "bf16"},
@@ -76,10 +75,6 @@ def compiled(
     Raises:
         MachineError: OpenVINO is missing.
     """
-    try:
-        import openvino as ov  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise missing("openvino", "pip install openvino") from error
     from ndp_edge.engines.openvino import unshare_biases
 
     model = to_unsigned(int8) if "unsigned" in steps else int8
@@ -88,7 +83,7 @@ def compiled(
         unshare_biases(model)
     if "products" in steps:
         with_products(model, (size[0], size[1]))
-    core = ov.Core()
+    core = shared_core()
     read = core.read_model(model.SerializeToString())
     read.reshape([1, *size, 3])
     given = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"} | options

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.errors import GateError, MachineError
 from ndp_edge.export.graph import INPUT, OUTPUT
 from ndp_edge.export.inline import inline
@@ -129,10 +130,9 @@ def _onnxruntime(model: onnx.ModelProto) -> Any:
 
 def _openvino(model: onnx.ModelProto) -> Any:
     try:
-        import openvino  # type: ignore[import-untyped]  # loads where it is wanted
-    except ImportError:
+        core = shared_core()
+    except MachineError:
         return None
-    core = openvino.Core()
     # Without the hint a CPU with bfloat16 units computes in bfloat16.
     compiled = core.compile_model(
         core.read_model(inline(model).SerializeToString()),

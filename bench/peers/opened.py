@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ndp_edge.bench.torch_side import module_infer
+from ndp_edge.engines.ov_core import shared_core
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -39,7 +40,7 @@ def _openvino(
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
-    core = ov.Core()
+    core = shared_core()
     requests: dict[int, Any] = {}
 
     def compiled(batch: int) -> Any:

@@ -19,6 +19,7 @@ from ndp_edge.engines.base import (
     missing,
     read_model,
 )
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.tail import with_products
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.export.inline import inline
@@ -78,7 +79,7 @@ class OpenVinoEngine(Engine):
         }
         if self._threads:
             self._options["INFERENCE_NUM_THREADS"] = self._threads
-        self._core: Any = ov.Core()
+        self._core: Any = shared_core()
         self._model: Any = self._core.read_model(_for_openvino(proto, precision, self.size))
         self._compiled: OrderedDict[int, _Compiled] = OrderedDict()
         self._device = str(self._core.get_property("CPU", "FULL_DEVICE_NAME")).strip()

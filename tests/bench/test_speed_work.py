@@ -15,7 +15,7 @@ from ndp_edge.bench.saved import read_results
 def test_a_short_run_compares_the_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = {"denormals taken as zero": speed_work.SETTINGS["denormals taken as zero"]}
+    one = {"threads not pinned": speed_work.SETTINGS["threads not pinned"]}
     monkeypatch.setattr(speed_work, "SETTINGS", one)
     out = tmp_path / "speed.json"
     assert speed_work.main(["--rounds", "3", "--json", str(out)]) == 0

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from ndp_edge import checkpoint as checkpoints
 from ndp_edge.checkpoint import Checkpoint
+from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.export.torch_net import load_net
 from ndp_edge.model.config import NdpConfig, preset
 from ndp_edge.model.network import NDPNet
@@ -81,7 +81,7 @@ def run_ort(model: onnx.ModelProto, images: Images) -> NDArray[np.float32]:
 
 
 def run_openvino(model: onnx.ModelProto, images: Images) -> NDArray[np.float32]:
-    core = openvino.Core()
+    core = shared_core()
     hint = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", hint)
     return np.array(compiled(images)[0])
