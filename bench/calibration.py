@@ -26,8 +26,8 @@ from ndp_edge.bench.cost import cost_of
 from ndp_edge.bench.figures import spread
 from ndp_edge.bench.roofline import Ceilings, ideal_ms
 from ndp_edge.calib.qdq import quantize
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.unsigned import to_unsigned
+from ndp_edge.ov_core import shared_core
 
 WIDTH, SIDE = 512, 32
 """Channels and side of the multiplying work: larger or smaller ones were no faster."""

@@ -30,8 +30,8 @@ from ndp_edge.bench import regression
 from ndp_edge.bench.contenders import Infer
 from ndp_edge.bench.result import machine
 from ndp_edge.console import add_json_option, emit_json, info, run_verb, table, text_stream
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.errors import InputError, MachineError
+from ndp_edge.ov_core import shared_core
 
 CALIBRATION = 30
 """Calls of the engine that a planted share of work is measured by."""

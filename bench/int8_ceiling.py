@@ -22,8 +22,8 @@ from ndp_edge.bench.int8_speed import interleave, ratio
 from ndp_edge.calib.qdq import quantize
 from ndp_edge.console import add_json_option, emit_json, run_verb, table
 from ndp_edge.doctor import isa
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.unsigned import to_unsigned
+from ndp_edge.ov_core import shared_core
 
 DEPTH = 8
 SHAPES = ((32, 128), (64, 64), (128, 64), (256, 64), (512, 32))

@@ -28,11 +28,11 @@ from ndp_edge.console import add_json_option, emit_json, info, run_verb, table
 from ndp_edge.doctor import isa
 from ndp_edge.engines import open_engine
 from ndp_edge.engines.executed import executed_layers, int8_share
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.export.graph import build_graph
 from ndp_edge.export.inline import inline
 from ndp_edge.model.config import PRESETS, preset
+from ndp_edge.ov_core import shared_core
 
 Images = NDArray[np.uint8]
 

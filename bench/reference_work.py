@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ndp_edge.engines.base import missing
-from ndp_edge.engines.ov_core import shared_core
+from ndp_edge.ov_core import shared_core
 
 SIDE = 256
 LEVELS = ((16, 2), (32, 4), (64, 6), (96, 6))

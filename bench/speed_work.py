@@ -33,11 +33,11 @@ from ndp_edge.console import (
     table,
     text_stream,
 )
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.tail import with_products
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.errors import InputError
 from ndp_edge.model.config import PRESETS
+from ndp_edge.ov_core import shared_core
 
 NOW = "as the engine runs it"
 

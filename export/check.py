@@ -10,10 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.errors import GateError, MachineError
 from ndp_edge.export.graph import INPUT, OUTPUT
 from ndp_edge.export.inline import inline
+from ndp_edge.ov_core import shared_core
 
 if TYPE_CHECKING:
     from ndp_edge.model.network import NDPNet

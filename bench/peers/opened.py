@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ndp_edge.bench.torch_side import module_infer
-from ndp_edge.engines.ov_core import shared_core
+from ndp_edge.ov_core import shared_core
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

@@ -19,10 +19,10 @@ from ndp_edge.engines.base import (
     missing,
     read_model,
 )
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.engines.tail import with_products
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.export.inline import inline
+from ndp_edge.ov_core import shared_core
 
 try:
     import openvino as ov  # type: ignore[import-untyped]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ndp_edge import checkpoint as checkpoints
 from ndp_edge.checkpoint import Checkpoint
-from ndp_edge.engines.ov_core import shared_core
 from ndp_edge.export.torch_net import load_net
 from ndp_edge.model.config import NdpConfig, preset
 from ndp_edge.model.network import NDPNet
+from ndp_edge.ov_core import shared_core
 
 TINY = NdpConfig("tiny", (8, 8, 16, 16, 16), 8, image_size=64)
 Images = NDArray[np.uint8]

@@ -10,7 +10,7 @@ import gc, os, signal
 from pathlib import Path
 import ndp_edge
 from ndp_edge.engines import open_engine
-from ndp_edge.engines.ov_core import shared_core
+from ndp_edge.ov_core import shared_core
 
 model = Path(ndp_edge.__file__).parent / "data" / "nano_woven.onnx"
 engines = [open_engine("openvino", model, precision="fp32") for _ in range(2)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from ndp_edge.engines.base import missing
+from ndp_edge.errors import MachineError
 
 _LOCK = threading.Lock()
 _made: list[Any] = []
@@ -26,7 +26,9 @@ def shared_core() -> Any:
     try:
         import openvino  # type: ignore[import-untyped]
     except ImportError as error:
-        raise missing("openvino", "pip install openvino") from error
+        raise MachineError(
+            "openvino is not installed here; install it with: pip install openvino"
+        ) from error
     with _LOCK:
         if not _made:
             _made.append(openvino.Core())
