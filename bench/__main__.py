@@ -22,13 +22,22 @@ from ndp_edge.bench.reference_work import ReferenceWork
 from ndp_edge.bench.result import accuracy, key, result
 from ndp_edge.bench.rounds import Row, Run
 from ndp_edge.bench.sensors import Sensors
+from ndp_edge.bench.torch_side import Infer
 from ndp_edge.bundle import Bundle
-from ndp_edge.console import add_json_option, emit_json, info, progress, run_verb, text_stream
+from ndp_edge.console import (
+    add_json_option,
+    check_targets,
+    emit_json,
+    info,
+    progress,
+    run_verb,
+    text_stream,
+)
 from ndp_edge.errors import GateError, InputError
 from ndp_edge.files import write_atomic
 from ndp_edge.model.config import PRESETS
 
-Plant = Callable[[contenders.Infer], contenders.Infer]
+Plant = Callable[[Infer], Infer]
 
 EXTRA = 3
 """How often as many rounds again, at most, while a comparison is undecided."""
@@ -96,9 +105,7 @@ def check_options(args: argparse.Namespace) -> list[int]:
         raise InputError(f"--batch {args.batch}: numbers with commas, such as 1,8") from None
     if min(batches) < 1:
         raise InputError(f"--batch {args.batch}: at least 1")
-    for path in (args.markdown, None if args.json in (None, "-") else Path(args.json)):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise InputError(f"cannot write {path}: a folder, or none to put it in")
+    check_targets(args.json, args.markdown)
     return batches
 
 
@@ -114,7 +121,7 @@ def open_rows(
     contenders.check_names(net, asked)
     chosen, notes = (asked, []) if asked else contenders.usual(net, compiled=args.compile)
     opened, told = contenders.open_all(chosen, bool(asked), net, stack, args.threads)
-    others: dict[str, tuple[contenders.Infer, dict[str, Any]]] = {}
+    others: dict[str, tuple[Infer, dict[str, Any]]] = {}
     if args.peers:
         others = peers.open_peers(net.config.image_size, args.threads, args.draem)
         notes.append(peers.NOTE)
@@ -164,6 +171,10 @@ def bench(args: argparse.Namespace, plant: Plant | None = None) -> dict[str, Any
         if before is not None:  # before minutes are spent on figures that do not compare
             keys = {row.label: key(row, net.about, reference.about) for row in rows}
             baseline.check_keys(before, keys)
+        parts = {}
+        if args.parts:
+            image = net.frames.square(0, 1)
+            parts = {"net_parts_ms": openvino_parts(net.models, image, args.threads)}
         run = Run(rows, reference, net.frames, sensors)
         run.warm_up()
         meter = sensors.meter.source if sensors.meter else None
@@ -175,11 +186,7 @@ def bench(args: argparse.Namespace, plant: Plant | None = None) -> dict[str, Any
                 peers.add_accuracy(found, draem)
             return found
 
-        found = measure(args, run, report, before)
-        if args.parts:
-            image = net.frames.square(0, 1)
-            found["net_parts_ms"] = openvino_parts(net.models, image, args.threads)
-        return found
+        return measure(args, run, report, before) | parts
 
 
 def measure(

@@ -23,7 +23,15 @@ from typing import Any
 from ndp_edge import checkpoint
 from ndp_edge.bench.accuracy_plan import Cell, read_plan
 from ndp_edge.bench.accuracy_table import group, markdown
-from ndp_edge.console import add_json_option, emit_json, info, json_text, run_verb, text_stream
+from ndp_edge.console import (
+    add_json_option,
+    check_targets,
+    emit_json,
+    info,
+    json_text,
+    run_verb,
+    text_stream,
+)
 from ndp_edge.errors import InputError, NdpError
 from ndp_edge.files import write_atomic
 from ndp_edge.training.options import STATE_NAME
@@ -153,6 +161,7 @@ def run(args: argparse.Namespace) -> int:
     """Everything of the plan, then the table."""
     if args.lanes < 1:
         raise InputError(f"--lanes {args.lanes}: at least 1")
+    check_targets(args.json, args.markdown)
     cells = cells_of(args)
     with ThreadPoolExecutor(args.lanes) as lanes:
         futures = [lanes.submit(do, cell, args.out) for cell in cells]

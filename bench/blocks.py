@@ -95,15 +95,10 @@ def engines(saved: Sequence[Saved]) -> list[Block]:
 
 def gate(saved: Sequence[Saved]) -> Block:
     """The regression gate's false alarms, and the planted slow-downs it found."""
-    rows: Rows = [["", "unchanged", "false alarms", "planted", "found"]]
-    keys = ("unchanged", "false_alarms", "planted", "found")
+    rows: Rows = [tables.TRIAL_HEAD]
     notes = []
     for one in of_kind(saved, "gate_trial"):
-        for name, found in (
-            ("against one baseline", one.data),
-            ("every pair", one.data["all_pairs"]),
-        ):
-            rows.append([name, *(str(found[key]) for key in keys)])
+        rows += tables.trial_rows(one.data)
         notes.append(_trial(one))
     return Block("gate", "The regression gate on trial", rows, tuple(notes))
 

@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from ndp_edge.bench import contenders
 from ndp_edge.bench.cost import cost_of
 from ndp_edge.bench.figures import spread
+from ndp_edge.bench.int8_ceiling import chain
 from ndp_edge.bench.roofline import Ceilings, ideal_ms
 from ndp_edge.calib.qdq import quantize
 from ndp_edge.engines.unsigned import to_unsigned
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import cpu_request
 
 WIDTH, SIDE = 512, 32
 """Channels and side of the multiplying work: larger or smaller ones were no faster."""
@@ -44,24 +44,6 @@ VISIT_S = 0.15
 ENGINES = ("torch-fp32", "openvino-fp32", "openvino-int8")
 
 
-def chain(kernel: int, depth: int) -> onnx.ModelProto:
-    """`depth` convolutions with ReLU on float32 [1, WIDTH, SIDE, SIDE]."""
-    rng = np.random.default_rng(0)
-    nodes, weights = [], []
-    for i in range(depth):
-        values = rng.normal(0, (2 / (WIDTH * kernel**2)) ** 0.5, (WIDTH, WIDTH, kernel, kernel))
-        weights.append(numpy_helper.from_array(values.astype(np.float32), f"w{i}"))
-        pads = [kernel // 2] * 4
-        nodes += [
-            helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"c{i}"], name=f"conv{i}", pads=pads),
-            helper.make_node("Relu", [f"c{i}"], [f"x{i + 1}"], name=f"relu{i}"),
-        ]
-    shape = [1, WIDTH, SIDE, SIDE]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("x0", f"x{depth}")]
-    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
 def multiplying(kind: str, precision: str) -> tuple[Callable[[], object], int]:
     """One of CHAINS ready to run in OpenVINO, and its operations (2 per multiply-add).
 
@@ -69,18 +51,11 @@ def multiplying(kind: str, precision: str) -> tuple[Callable[[], object], int]:
         MachineError: OpenVINO is missing.
     """
     kernel, depth = CHAINS[kind]
-    model = chain(kernel, depth)
+    model = chain(WIDTH, SIDE, kernel, depth)
     if precision == "int8":
         ranges = {f"x{i}": (0.0, 4.0) for i in range(depth + 1)}
         model = to_unsigned(quantize(model, ranges))
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": 1,
-    }
-    core = shared_core()
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
-    request = compiled.create_infer_request()
+    request = cpu_request(model.SerializeToString(), 1)
     x = np.full((1, WIDTH, SIDE, SIDE), 0.5, np.float32)
     operations = 2 * (SIDE * WIDTH * kernel) ** 2 * depth
     return lambda: request.infer([x]), operations

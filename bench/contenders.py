@@ -7,7 +7,7 @@ on noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.bench.rounds import Frames
-from ndp_edge.bench.torch_side import torch_infer
+from ndp_edge.bench.torch_side import Infer, torch_infer
 from ndp_edge.build_inputs import SHIPPED
+from ndp_edge.build_report import FILES
 from ndp_edge.bundle import Bundle
-from ndp_edge.engines import PLANNED, RUNNABLE, available, install, open_engine
+from ndp_edge.engines import PLANNED, RUNNABLE, available, card_sm, install, open_engine
 from ndp_edge.errors import InputError, MachineError, NdpError
 from ndp_edge.golden import read_golden
 from ndp_edge.model.config import NdpConfig
-
-Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 TORCH, COMPILED = "torch-fp32", "torch-compile-fp32"
 
 FRAMES = 8
 """Different frames in a run without a bundle."""
-
-ONNX = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,12 @@ class Net:
 def net_of_bundle(bundle: Bundle) -> Net:
     """A bundle's files; its golden images are the frames."""
     files = bundle.manifest["files"]
-    models = {p: bundle.file(name) for p, name in ONNX.items() if name in files}
     # fp16 files are made for cards; on a CPU they prove nothing.
-    models.pop("fp16", None)
+    models = {p: bundle.file(FILES[p]) for p in ("fp32", "int8") if FILES[p] in files}
     plans = {
-        f"{e['backend']}-{e['precision']}": bundle.file(e["file"])
-        for e in bundle.manifest["engines"]
-        if e["backend"] in PLANNED
+        f"{backend}-{precision}": bundle.engine_path(backend, precision, card_sm())
+        for backend in PLANNED
+        for precision in bundle.precisions(backend)
     }
     images = read_golden(bundle.file(bundle.manifest["golden"]["file"])).images
     size = bundle.config.image_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import signal
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ import numpy as np
 
 from ndp_edge.bench.fault_camera import Camera, Script, endless, garbage, resizes, stalls, stops
 from ndp_edge.bench.fault_rig import KILLED, TERMINATED, Rig, Row
+from ndp_edge.bench.stream_rig import growth
 from ndp_edge.console import info
 
 _FRAMES = 40
@@ -168,18 +170,17 @@ def overloaded(rig: Rig) -> list[Row]:
         options = ("--fps", f"{rate:.3f}", "--drop", "oldest", "--deadline-ms", str(deadline))
         code, memory = rig.watched("--keep", "none", *options)
         share = len(rig.verdicts()) / len(names)
-    quarter = len(memory) // 4
-    growth = np.mean(memory[-quarter:]) / np.mean(memory[quarter : 2 * quarter]) - 1
+    grown = growth(memory)["growth"] if memory else math.inf
     p50, p99 = np.percentile([line["latency_ms"]["total"] for line in rig.verdicts()], (50, 99))
     late = sum(bool(line.get("late")) for line in rig.verdicts())
     seen = (
         f"{rate:.1f} frames/s offered, {share * rate:.1f} judged; deadline {deadline} ms: p50 "
-        f"{p50:.0f}, p99 {p99:.0f} ms, {late} late; memory {100 * growth:+.1f} % from the second "
+        f"{p50:.0f}, p99 {p99:.0f} ms, {late} late; memory {100 * grown:+.1f} % from the second "
         "to the last quarter"
     )
     held = {
         "bounded": bool(p99 < 2 * deadline),
-        "flat": bool(growth < 0.02),
+        "flat": grown < 0.02,
         "overloaded": share <= 0.6,
     }
     return [rig.row("twice the capacity, oldest", names, (code, 0), seen, **held)]

@@ -19,6 +19,7 @@ from ndp_edge.errors import GateError, InputError
 from ndp_edge.image import read_image, write_png
 from ndp_edge.imagefile import check_complete
 from ndp_edge.runtime.memory import resident_bytes
+from ndp_edge.runtime.sinks import DROPS, MAPS, OVERLAYS, RESULTS
 
 PATIENCE = 300.0
 """Seconds after which a run counts as hung."""
@@ -107,7 +108,8 @@ class Rig:
         """
         shutil.rmtree(self.out, ignore_errors=True)
         process, memory = self.start(*options), []
-        while process.poll() is None:
+        until = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < until:
             if self.lines():
                 memory.append(resident_bytes(process.pid) / 2**20)
             time.sleep(0.25)
@@ -142,12 +144,12 @@ class Rig:
 
     def lines(self) -> int:
         """Lines written so far."""
-        logs = [self.out / "results.jsonl", self.out / "drops.jsonl"]
+        logs = [self.out / RESULTS, self.out / DROPS]
         return sum(log.read_bytes().count(b"\n") for log in logs if log.is_file())
 
     def verdicts(self) -> list[dict[str, Any]]:
         """The lines of results.jsonl."""
-        return json_lines(self.out / "results.jsonl")
+        return json_lines(self.out / RESULTS)
 
     def row(
         self, fault: str, offered: list[str], exits: tuple[int, int], seen: str = "", **more: bool
@@ -173,20 +175,20 @@ class Rig:
         Every line must parse, and the pictures of every verdict must be there and decode.
         """
         written = [line["frame"] for line in self.verdicts()]
-        written += [line["frame"] for line in json_lines(self.out / "drops.jsonl")]
+        written += [line["frame"] for line in json_lines(self.out / DROPS)]
         found = account(self.out, sorted(written))
         holds = found.doubled == 0 and found.in_order and exits[0] == exits[1]
         return Row(fault, *counts(found), exits[0], holds and self._pictures_whole(), seen)
 
     def _pictures_whole(self) -> bool:
         """Both pictures of every frame that has a line; True for a run that keeps none."""
-        maps = self.out / "maps"
+        maps = self.out / MAPS
         if not maps.is_dir():
             return True
         try:
             for line in self.verdicts():
                 stem = line["frame"].removesuffix(".png")
-                read_image(self.out / "overlays" / f"{stem}.jpg")
+                read_image(self.out / OVERLAYS / f"{stem}.jpg")
                 if check_complete((maps / f"{stem}.tiff").read_bytes()) is not None:
                     return False
         except (InputError, OSError):

@@ -17,7 +17,7 @@ from typing import Any
 
 from ndp_edge.bench.fault_cases import CASES
 from ndp_edge.bench.fault_rig import Rig, Row
-from ndp_edge.console import add_json_option, emit_json, info, run_verb
+from ndp_edge.console import add_json_option, check_targets, emit_json, info, run_verb, text_stream
 from ndp_edge.errors import GateError, InputError
 
 
@@ -43,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
     cases = {name: case for name, case in CASES.items() if not args.only or args.only in name}
     if not cases:
         raise InputError(f"no fault with {args.only!r} in its name; there are {', '.join(CASES)}")
+    check_targets(args.json)
     rows: list[Row] = []
     for name, case in cases.items():
         info(f"{name} ...")
         with tempfile.TemporaryDirectory() as folder:
             rows += case(Rig(args.bundle.resolve(), Path(folder)))
-    print(markdown(rows))
+    print(markdown(rows), file=text_stream(args.json))
     report: dict[str, Any] = {"date": datetime.date.today().isoformat()}
     emit_json(args.json, {**report, "rows": [vars(row) for row in rows]})
     broken = [row.fault for row in rows if not row.holds]

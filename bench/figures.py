@@ -35,12 +35,6 @@ class Interval:
         return {k: float(f"{getattr(self, k):.4g}") for k in ("point", "low", "high")}
 
 
-def percentiles(ms: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99, mean in milliseconds and n: the report keys of DESIGN section 8."""
-    p50, p95, p99 = (float(v) for v in np.percentile(ms, (50, 95, 99)))
-    return {"p50": p50, "p95": p95, "p99": p99, "mean": float(np.mean(ms)), "n": len(ms)}
-
-
 def trimmed_mean(values: Floats) -> Floats:
     """Mean along the last axis without the TRIM lowest and highest (at least two stay)."""
     count = values.shape[-1]

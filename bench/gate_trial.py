@@ -26,12 +26,20 @@ from typing import Any
 import numpy as np
 
 from ndp_edge.bench import __main__ as command
-from ndp_edge.bench import regression
-from ndp_edge.bench.contenders import Infer
+from ndp_edge.bench import regression, tables
 from ndp_edge.bench.result import machine
-from ndp_edge.console import add_json_option, emit_json, info, run_verb, table, text_stream
+from ndp_edge.bench.torch_side import Infer
+from ndp_edge.console import (
+    add_json_option,
+    check_targets,
+    emit_json,
+    info,
+    run_verb,
+    table,
+    text_stream,
+)
 from ndp_edge.errors import InputError, MachineError
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import cpu_request
 
 CALIBRATION = 30
 """Calls of the engine that a planted share of work is measured by."""
@@ -114,10 +122,7 @@ def small_work() -> Callable[[], object]:
     """About a hundredth of an engine's call: a few small convolutions in OpenVINO."""
     from ndp_edge.bench.int8_ceiling import chain
 
-    core = shared_core()
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    model = core.read_model(chain(16, 32).SerializeToString())
-    request = core.compile_model(model, "CPU", options).create_infer_request()
+    request = cpu_request(chain(16, 32).SerializeToString())
     image = np.zeros((1, 16, 32, 32), np.float32)
     return lambda: request.infer([image])
 
@@ -229,6 +234,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the trial, print its counts, write the JSON."""
     if args.repeats < 1 or args.planted < 0 or not args.slow > 0:
         raise InputError("--repeats at least 1, --planted at least 0, --slow above 0")
+    check_targets(args.json)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ndp-edge-trial-") as folder:
         found = trial(args, Path(folder))
@@ -241,11 +247,7 @@ def run(args: argparse.Namespace) -> int:
         "settings": {name: getattr(args, name) for name in settings},
         **found,
     }
-    rows: list[list[object]] = [["", "unchanged", "false alarms", "planted", "found"]]
-    for name, figures in (("against one baseline", found), ("every pair", found["all_pairs"])):
-        keys = ("unchanged", "false_alarms", "planted", "found")
-        rows.append([name, *(figures[key] for key in keys)])
-    print(table(rows), file=text_stream(args.json))
+    print(table([tables.TRIAL_HEAD, *tables.trial_rows(found)]), file=text_stream(args.json))
     emit_json(args.json, report)
     return 0
 

@@ -20,10 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ndp_edge.bench.int8_speed import interleave, ratio
 from ndp_edge.calib.qdq import quantize
-from ndp_edge.console import add_json_option, emit_json, run_verb, table
+from ndp_edge.console import add_json_option, emit_json, run_verb, table, text_stream
 from ndp_edge.doctor import isa
 from ndp_edge.engines.unsigned import to_unsigned
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import cpu_request
 
 DEPTH = 8
 SHAPES = ((32, 128), (64, 64), (128, 64), (256, 64), (512, 32))
@@ -39,20 +39,24 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def chain(channels: int, side: int) -> onnx.ModelProto:
-    """`DEPTH` 3x3 convolutions with ReLU on float32 [1, channels, side, side]."""
+def chain(channels: int, side: int, kernel: int = 3, depth: int = DEPTH) -> onnx.ModelProto:
+    """`depth` convolutions with ReLU on float32 [1, channels, side, side]; `kernel` is odd."""
     rng = np.random.default_rng(0)
     nodes, weights, x = [], [], "x0"
-    for i in range(DEPTH):
-        kernel = rng.normal(0, (2 / (9 * channels)) ** 0.5, (channels, channels, 3, 3))
-        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"w{i}"))
+    pads = [kernel // 2] * 4
+    for i in range(depth):
+        shape = (channels, channels, kernel, kernel)
+        values = rng.normal(0, (2 / (kernel**2 * channels)) ** 0.5, shape)
+        weights.append(numpy_helper.from_array(values.astype(np.float32), f"w{i}"))
         nodes += [
-            helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], name=f"conv{i}", pads=[1] * 4),
+            helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], name=f"conv{i}", pads=pads),
             helper.make_node("Relu", [f"c{i}"], [f"x{i + 1}"], name=f"relu{i}"),
         ]
         x = f"x{i + 1}"
-    shape = [1, channels, side, side]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("x0", x)]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, channels, side, side])
+        for n in ("x0", x)
+    ]
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
@@ -62,14 +66,10 @@ def measure(channels: int, side: int, args: argparse.Namespace) -> dict[str, Any
     model = chain(channels, side)
     ranges = {f"x{i}": (0.0, 4.0) for i in range(DEPTH + 1)}
     models = {"fp32": model, "int8": to_unsigned(quantize(model, ranges))}
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if args.threads:
-        options["INFERENCE_NUM_THREADS"] = args.threads
-    core, image = shared_core(), np.ones((1, channels, side, side), np.float32)
+    image = np.ones((1, channels, side, side), np.float32)
     contenders: dict[str, Callable[[], object]] = {}
     for name, proto in models.items():
-        compiled = core.compile_model(core.read_model(proto.SerializeToString()), "CPU", options)
-        request = compiled.create_infer_request()
+        request = cpu_request(proto.SerializeToString(), args.threads)
         contenders[name] = lambda r=request: r.infer([image])  # type: ignore[misc]
     times = interleave(contenders, args.runs)
     giga = 2e-9 * DEPTH * channels * channels * 9 * side * side
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     for f in found:
         name, gops = f"{f['channels']} x {f['side']}x{f['side']}", f["gops"]
         rows.append([name, gops["fp32"], gops["int8"], f["int8_over_fp32"]["median"]])
-    print(table(rows))
+    print(table(rows), file=text_stream(args.json))
     host = {
         "machine": platform.machine(),
         "isa": isa(),

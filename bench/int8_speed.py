@@ -22,9 +22,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ndp_edge.bench.contenders import noise
 from ndp_edge.calib.calibrate import calibrate
 from ndp_edge.checkpoint import Checkpoint
-from ndp_edge.console import add_json_option, emit_json, info, run_verb, table
+from ndp_edge.console import add_json_option, emit_json, info, run_verb, table, text_stream
 from ndp_edge.doctor import isa
 from ndp_edge.engines import open_engine
 from ndp_edge.engines.executed import executed_layers, int8_share
@@ -32,7 +33,7 @@ from ndp_edge.errors import InputError, MachineError
 from ndp_edge.export.graph import build_graph
 from ndp_edge.export.inline import inline
 from ndp_edge.model.config import PRESETS, preset
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import cpu_request, shared_core
 
 Images = NDArray[np.uint8]
 
@@ -66,15 +67,11 @@ def yardstick(fp32: Path, images: Images, threads: int | None) -> Callable[[], N
         import nncf
     except ImportError as error:
         raise MachineError("--nncf needs NNCF: pip install nncf") from error
-    core = shared_core()
-    model = core.read_model(inline(onnx.load(fp32)).SerializeToString())
+    model = shared_core().read_model(inline(onnx.load(fp32)).SerializeToString())
     model.reshape([1, *images.shape[1:]])
     data = nncf.Dataset(list(images), lambda image: image[None])
     quantised = nncf.quantize(model, data, subset_size=len(images))
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    request = core.compile_model(quantised, "CPU", options).create_infer_request()
+    request = cpu_request(quantised, threads)
     return lambda: request.infer([images[:1]])
 
 
@@ -94,10 +91,7 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
     """All figures of one preset."""
     info(f"{name}: exporting, calibrating, timing {args.runs} rounds")
     config = preset(name)
-    rng = np.random.default_rng(0)
-    size = config.image_size
-    coarse = rng.integers(0, 256, (4, size // 8, size // 8, 3), dtype=np.uint8)
-    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    images = noise(4, config.image_size)
     fp32, int8 = fresh_onnx(name, folder / f"{name}.onnx"), folder / f"{name}.int8.onnx"
     calibrate(fp32, images, int8)
     with (
@@ -143,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         share = f"{100 * f['int8_share_of_convolution_time']:.1f} %"
         ms, gain = f["ms_p50"], f["speed_over_fp32"]["int8"]["median"]
         rows.append([f["preset"], ms["fp32"], ms["int8"], gain, nncf, share])
-    print(table(rows))
+    print(table(rows), file=text_stream(args.json))
     told = {"date": datetime.date.today().isoformat(), "isa": isa()}
     emit_json(args.json, told | {"results": found})
     return 0

@@ -20,15 +20,16 @@ import onnx
 from ndp_edge.bench import charts, paper_tables
 from ndp_edge.bench.calibration import calibrate_roofline
 from ndp_edge.bench.cost import Cost, cost_of
-from ndp_edge.bench.devices import DEVICES, V100, Device
+from ndp_edge.bench.devices import DEVICES, V100
 from ndp_edge.bench.layers import preset_model, summary
 from ndp_edge.bench.published import NDP_MS, QUOTES
 from ndp_edge.bench.readings import as_described, with_wide_heads
 from ndp_edge.bench.result import machine
-from ndp_edge.bench.roofline import Ceilings, ideal_ms, of_device, shares
+from ndp_edge.bench.roofline import ideal_ms, of_device, shares
 from ndp_edge.bench.saved import latencies, read_results
 from ndp_edge.console import (
     add_json_option,
+    check_targets,
     emit_json,
     info,
     progress,
@@ -75,7 +76,7 @@ def v100_check(model: onnx.ModelProto, efficiency: dict[str, float]) -> dict[str
         counts first; its ms and error again, within_goal, and implied_efficiency: what the
         paper's figure makes of its V100 under that reading. ms is None without that runtime.
     """
-    config, ceilings = preset("paper"), _ceilings(V100, "fp32")
+    config, ceilings = preset("paper"), of_device(V100, "fp32")
     eager, fused = (
         with_wide_heads(cost_of(model, fused=f), config, fused=f) for f in (False, True)
     )
@@ -112,13 +113,6 @@ def v100_check(model: onnx.ModelProto, efficiency: dict[str, float]) -> dict[str
     }
 
 
-def _ceilings(device: Device, precision: str) -> Ceilings:
-    found = of_device(device, precision)
-    if found is None:
-        raise InputError(f"no {precision} peak of {device.name} is known")
-    return found
-
-
 def predict(cost: Cost, efficiency: dict[str, float], v100: float) -> list[dict[str, Any]]:
     """One row for each device and precision.
 
@@ -132,7 +126,7 @@ def predict(cost: Cost, efficiency: dict[str, float], v100: float) -> list[dict[
         for precision, runtime in LIKE.items():
             if runtime not in efficiency:
                 continue
-            ceilings = _ceilings(device, precision)
+            ceilings = of_device(device, precision)
             ideal = ideal_ms(cost, ceilings)
             rows.append(
                 {
@@ -189,6 +183,7 @@ def _efficiencies(net: dict[str, Any]) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables, write JSON and chart."""
+    check_targets(args.json, args.chart)
     measured = latencies(read_results(args.results)) if args.results else []
     found = report(args)
     out = text_stream(args.json)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ndp_edge.engines.base import missing
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import cpu_request
 
 SIDE = 256
 LEVELS = ((16, 2), (32, 4), (64, 6), (96, 6))
@@ -132,10 +132,7 @@ def _openvino(image: NDArray[np.float32]) -> Ready | None:
         import openvino as ov  # type: ignore[import-untyped]
     except ImportError:
         return None
-    core = shared_core()
-    model = core.read_model(graph().SerializeToString())
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    request = core.compile_model(model, "CPU", options).create_infer_request()
+    request = cpu_request(graph().SerializeToString())
     return lambda: request.infer([image]), {"openvino": str(ov.__version__)}
 
 

@@ -141,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown:
         write_atomic(args.markdown, markdown_page(blocks, saved).encode())
         info(f"markdown: {args.markdown}")
-    _fill_files(args, marked_blocks(saved))
+    if args.readme:
+        _fill_files(args, marked_blocks(saved))
     if not (args.html or args.markdown or args.readme):
         print(markdown_page(blocks, saved))
     return 0

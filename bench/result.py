@@ -9,13 +9,14 @@ from typing import Any
 
 from ndp_edge import __version__
 from ndp_edge.bench.contenders import TORCH, Net
-from ndp_edge.bench.figures import Interval, percentiles, spread
+from ndp_edge.bench.figures import Interval, spread
 from ndp_edge.bench.rounds import STAGES, WARM_UP, Row, Run
 from ndp_edge.bench.sensors import told
 from ndp_edge.bundle import Bundle
 from ndp_edge.calib.gate import AREAS, RATES
-from ndp_edge.doctor import cpu_model, isa
+from ndp_edge.doctor import cpu_model, isa, usable_cores
 from ndp_edge.engines import PLANNED
+from ndp_edge.metrics import latency
 
 KIND = "ndp-edge-bench-1"
 NOT_TOLD = "not told"
@@ -26,11 +27,10 @@ FASTER_THAN = (TORCH, "openvino-fp32")
 
 def machine() -> dict[str, Any]:
     """The processor, by name and by what int8 speed hangs on, and how many cores we may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": cpu_model(),
         "isa": isa(),
-        "cores": cores,
+        "cores": usable_cores(),
         "machine": platform.machine(),
     }
 
@@ -90,7 +90,7 @@ def row_result(
 ) -> dict[str, Any]:
     """One row's figures."""
     medians = [one["ms"] for one in row.rounds]
-    calls = len(row.times["total"])
+    calls, total = len(row.times["total"]), latency(row.times["total"])
     return {
         "name": row.name,
         "label": row.label,
@@ -98,10 +98,10 @@ def row_result(
         "backend": row.about["backend"],
         "precision": row.about["precision"],
         "key": key(row, net, reference),
-        "latency_ms": percentiles(row.times["total"]),
+        "latency_ms": total,
         "ms_interval": spread(medians).rounded(),
-        "ms_per_frame": round(percentiles(row.times["total"])["p50"] / row.batch, 3),
-        "stages_ms": {stage: percentiles(row.times[stage]) for stage in STAGES},
+        "ms_per_frame": round(total["p50"] / row.batch, 3),
+        "stages_ms": {stage: latency(row.times[stage]) for stage in STAGES},
         "faster_than": {
             other.name: faster(row, other).rounded()
             for other in rows

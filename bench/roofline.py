@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from ndp_edge.bench.cost import Cost, Group
 from ndp_edge.bench.devices import Device
+from ndp_edge.errors import InputError
 
 LAUNCH_US = 3.0
 """What starting a layer costs at least on a card, even inside a CUDA graph. An assumption."""
@@ -42,11 +43,15 @@ class Ceilings:
     launch_us: float = 0.0
 
 
-def of_device(device: Device, precision: str) -> Ceilings | None:
-    """A card's ceilings; None where its peak at this precision is not known."""
+def of_device(device: Device, precision: str) -> Ceilings:
+    """A card's ceilings.
+
+    Raises:
+        InputError: its peak at this precision is not known.
+    """
     tops = {"fp32": device.fp32, "fp16": device.fp16, "int8": device.int8}[precision]
     if tops is None:
-        return None
+        raise InputError(f"no {precision} peak of {device.name} is known")
     return Ceilings(tops, device.bandwidth, precision, launch_us=LAUNCH_US)
 
 

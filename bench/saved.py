@@ -9,18 +9,14 @@ from typing import Any, NamedTuple
 
 from ndp_edge.errors import InputError
 
-KINDS = (
-    "build", "bench", "int8_speed", "int8_ceiling", "paper", "speed", "gate_trial", "machines",
-    "other",
-)  # fmt: skip
-
 
 class Saved(NamedTuple):
     """One file.
 
     Attributes:
         name: the file's, without folder.
-        kind: one of KINDS; "other" for what no block here knows.
+        kind: "build", "bench", "int8_speed", "int8_ceiling", "paper", "speed", "gate_trial",
+            "machines"; "other" for what no block here knows.
         data: its content.
         isa: the most that the processor behind it can do for int8, such as "AVX-512 VNNI";
             empty where nothing tells.

@@ -27,7 +27,15 @@ from numpy.typing import NDArray
 
 from ndp_edge import engines
 from ndp_edge.bundle import Bundle
-from ndp_edge.console import add_json_option, emit_json, info, run_verb, table, text_stream
+from ndp_edge.console import (
+    add_json_option,
+    check_targets,
+    emit_json,
+    info,
+    run_verb,
+    table,
+    text_stream,
+)
 from ndp_edge.data.surface import draw
 from ndp_edge.engines.base import Engine, Images, Maps
 from ndp_edge.errors import InputError
@@ -151,6 +159,7 @@ def timed(
 
 def run(args: argparse.Namespace) -> int:
     """The bench's body."""
+    check_targets(args.json)
     bundle = Bundle.open(args.bundle)
     size, (height, width), shift = bundle.config.image_size, args.frame, tuple(args.shift)
     if any(step % GRID or step < 0 for step in shift):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,9 +25,9 @@ import numpy as np
 from ndp_edge import heat
 from ndp_edge.bench.soak_plot import plot
 from ndp_edge.bench.stream import bare
-from ndp_edge.bench.stream_rig import account, capture, pictures
+from ndp_edge.bench.stream_rig import account, capture, frame_name, growth, pictures
 from ndp_edge.bundle import Bundle
-from ndp_edge.console import add_json_option, bar, emit_json, run_verb
+from ndp_edge.console import add_json_option, bar, check_targets, emit_json, run_verb, text_stream
 from ndp_edge.errors import GateError, InputError
 from ndp_edge.files import write_atomic
 from ndp_edge.runtime.engine import open_engine, warm_up
@@ -86,20 +85,17 @@ class Belt:
             yield self._frame(self.offered)
 
     def _frame(self, number: int) -> Captured:
-        name = _name(number)
+        name = frame_name(number)
         self.offered += 1
         began = time.perf_counter()
         data = self._wide if number % 5 == 4 else self._files[number % len(self._files)]
-        whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if number % 50 == 49 or whole is None:
+        if number % 50 == 49:
             return Captured(name, time.time(), None, "the frame is torn", 0.0)
+        whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert whole is not None
         image = np.ascontiguousarray(whole[:, :, ::-1], np.uint8)
         read_ms = 1e3 * (time.perf_counter() - began)
         return Captured(name, time.time(), capture(name, image).frame, None, read_ms)
-
-
-def _name(number: int) -> str:
-    return f"{number:08}"
 
 
 class Curve:
@@ -122,18 +118,6 @@ class Curve:
         self.rows["resident_mib"].append(round(resident_bytes() / 2**20, 2))
         self.rows["verdicts"].append(self._summary.frames)
         self.rows["drops"].append(sum(self._summary.drops.values()))
-
-    def growth(self) -> dict[str, float]:
-        """Mean memory of the second and the last quarter, in MiB, and the share it grew by."""
-        memory = self.rows["resident_mib"]
-        quarter = len(memory) // 4
-        second = statistics.mean(memory[quarter : 2 * quarter])
-        last = statistics.mean(memory[-quarter:])
-        return {
-            "second_quarter": round(second, 2),
-            "last_quarter": round(last, 2),
-            "growth": round(last / second - 1, 5),
-        }
 
 
 def soak(args: argparse.Namespace, out: Path) -> dict[str, Any]:
@@ -172,7 +156,7 @@ def soak(args: argparse.Namespace, out: Path) -> dict[str, Any]:
                     up = control.threshold <= bundle.threshold
                     control.set_threshold(bundle.threshold + (0.01 if up else 0.0), "soak")
         described = engine.describe()
-    found = account(out, [_name(number) for number in range(belt.offered)])
+    found = account(out, [frame_name(number) for number in range(belt.offered)])
     return {
         "date": datetime.date.today().isoformat(),
         "minutes": args.minutes,
@@ -181,7 +165,7 @@ def soak(args: argparse.Namespace, out: Path) -> dict[str, Any]:
         "offered_frames_per_second": round(frames * 1.25, 2),
         "account": vars(found),
         "exact": found.exact,
-        "resident_mib": curve.growth(),
+        "resident_mib": growth(curve.rows["resident_mib"]),
         **described,
         **summary.to_dict(),
         "curve": curve.rows,
@@ -192,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
     """Soak, tell, write the files."""
     if args.minutes * 60 < 8 * SAMPLE_SECONDS:
         raise InputError(f"--minutes {args.minutes}: at least {8 * SAMPLE_SECONDS / 60:.2f}")
+    check_targets(args.json, args.svg)
     with tempfile.TemporaryDirectory() as folder:
         report = soak(args, Path(folder))
     emit_json(args.json, report)
@@ -201,7 +186,7 @@ def run(args: argparse.Namespace) -> int:
     total = report["latency_ms"]["total"]
     told["total_ms"] = {part: round(total[part], 1) for part in ("p50", "p95", "p99")}
     for key, value in told.items():
-        print(f"{key}: {value}")
+        print(f"{key}: {value}", file=text_stream(args.json))
     if not report["exact"]:
         raise GateError(f"verdicts and drops do not add up: {report['account']}")
     if report["resident_mib"]["growth"] > args.growth:

@@ -33,18 +33,19 @@ from ndp_edge.console import (
     table,
     text_stream,
 )
+from ndp_edge.engines.base import image_size
 from ndp_edge.engines.tail import with_products
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.errors import InputError
 from ndp_edge.model.config import PRESETS
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import cpu_request, shared_core
 
 NOW = "as the engine runs it"
 
 STEPS = {
-    NOW: ("unsigned", "biases", "products"),
-    "Resize and AveragePool at the end": ("unsigned", "biases"),
-    "biases shared by both encoder passes": ("unsigned", "products"),
+    NOW: ("biases", "products"),
+    "Resize and AveragePool at the end": ("biases",),
+    "biases shared by both encoder passes": ("products",),
 }
 """What is done to the file: all steps, or all but one."""
 
@@ -77,19 +78,14 @@ def compiled(
     """
     from ndp_edge.engines.openvino import unshare_biases
 
-    model = to_unsigned(int8) if "unsigned" in steps else int8
-    size = tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:3])
+    model, size = to_unsigned(int8), image_size(int8)
     if "biases" in steps:
         unshare_biases(model)
     if "products" in steps:
-        with_products(model, (size[0], size[1]))
-    core = shared_core()
-    read = core.read_model(model.SerializeToString())
+        with_products(model, size)
+    read = shared_core().read_model(model.SerializeToString())
     read.reshape([1, *size, 3])
-    given = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"} | options
-    if threads:
-        given["INFERENCE_NUM_THREADS"] = threads
-    return core.compile_model(read, "CPU", given).create_infer_request()
+    return cpu_request(read, threads, **options)
 
 
 def variants(int8: onnx.ModelProto, threads: int | None) -> dict[str, Request]:

@@ -25,9 +25,18 @@ from typing import Any
 
 import numpy as np
 
-from ndp_edge.bench.stream_rig import Camera, account, pictures
+from ndp_edge.bench.stream_rig import Camera, account, frame_name, growth, pictures
 from ndp_edge.bundle import Bundle
-from ndp_edge.console import add_json_option, bar, emit_json, info, run_verb, table
+from ndp_edge.console import (
+    add_json_option,
+    bar,
+    check_targets,
+    emit_json,
+    info,
+    run_verb,
+    table,
+    text_stream,
+)
 from ndp_edge.engines.base import Engine, Images
 from ndp_edge.errors import GateError, InputError
 from ndp_edge.runtime.engine import open_engine, warm_up
@@ -138,8 +147,6 @@ def figures(block: int, rows: dict[str, list[float]]) -> dict[str, Any]:
     timed = {key: [rows[key][index] for index in kept] for key in rows if key != "resident_mib"}
     pairs = [a / b for a, b in zip(timed["bare_seconds"], timed["pipeline_seconds"], strict=True)]
     low, middle, high = (float(q) for q in np.percentile(pairs, [25, 50, 75]))
-    quarter = max(1, len(memory) // 4)
-    second, last = memory[quarter : 2 * quarter] or memory, memory[-quarter:]
     return {
         "interrupted_blocks": interrupted,
         "tiles_per_second": {
@@ -159,11 +166,7 @@ def figures(block: int, rows: dict[str, list[float]]) -> dict[str, Any]:
             way: round(1e3 * sum(timed[f"{way}_cpu_seconds"]) / (blocks * block), 3)
             for way in ("bare", "pipeline")
         },
-        "resident_mib": {
-            "second_quarter": round(statistics.mean(second), 2),
-            "last_quarter": round(statistics.mean(last), 2),
-            "growth": round(statistics.mean(last) / statistics.mean(second) - 1, 5),
-        },
+        "resident_mib": growth(memory),
         "blocks": {key: [round(v, 3) for v in values] for key, values in rows.items()},
     }
 
@@ -187,9 +190,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print a table, write the JSON."""
     if args.block < 1 or args.frames < 4 * args.block:
         raise InputError("--frames: at least four blocks, to tell the quarters apart")
+    check_targets(args.json)
     with tempfile.TemporaryDirectory() as folder:
         report = measure(args, Path(folder))
-        names = [f"{n:08}" for n in range(args.frames // args.block * args.block)]
+        names = [frame_name(n) for n in range(args.frames // args.block * args.block)]
         found = account(Path(folder), names)
     report = {
         "date": datetime.date.today().isoformat(),
@@ -210,8 +214,9 @@ def run(args: argparse.Namespace) -> int:
     for stage, ms in report["latency_ms"].items():
         rows.append([f"{stage} ms p50/p95/p99", "", " ".join(f"{ms[p]:.1f}" for p in P)])
     info(f"{found}")
-    print(table(rows))
-    print(f"share of the bare throughput: {share}\nresident MiB: {memory}")
+    out = text_stream(args.json)
+    print(table(rows), file=out)
+    print(f"share of the bare throughput: {share}\nresident MiB: {memory}", file=out)
     emit_json(args.json, report)
     short = judge(args, report)
     if short:

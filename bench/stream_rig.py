@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.data.surface import draw
+from ndp_edge.runtime.sinks import DROPS, RESULTS
 from ndp_edge.runtime.sources import Captured
 from ndp_edge.types import Frame
 
@@ -46,7 +48,28 @@ class Camera:
     def __iter__(self) -> Iterator[Captured]:
         for number in range(self._frames):
             self._trigger.acquire()
-            yield capture(f"{number:08}", self._images[number % len(self._images)])
+            yield capture(frame_name(number), self._images[number % len(self._images)])
+
+
+def frame_name(number: int) -> str:
+    """What the cameras here call their frames."""
+    return f"{number:08}"
+
+
+def growth(memory: Sequence[float]) -> dict[str, float]:
+    """Mean of the second and of the last quarter of the samples, and the share it grew by.
+
+    Args:
+        memory: in MiB, in order; at least one. Of fewer than four all are the second quarter.
+    """
+    quarter = max(1, len(memory) // 4)
+    second = statistics.mean(memory[quarter : 2 * quarter] or memory)
+    last = statistics.mean(memory[-quarter:])
+    return {
+        "second_quarter": round(second, 2),
+        "last_quarter": round(last, 2),
+        "growth": round(last / second - 1, 5),
+    }
 
 
 def capture(name: str, image: NDArray[np.uint8]) -> Captured:
@@ -83,8 +106,8 @@ class Account:
 
 def account(out: Path, offered: list[str]) -> Account:
     """Read a run's folder back and compare it with the frames that were offered."""
-    results = [line for line in json_lines(out / "results.jsonl") if "audit" not in line]
-    drops = json_lines(out / "drops.jsonl")
+    results = [line for line in json_lines(out / RESULTS) if "audit" not in line]
+    drops = json_lines(out / DROPS)
     counts = Counter(line["frame"] for line in (*results, *drops))
     place = {name: index for index, name in enumerate(offered)}
     order = [place.get(line["frame"], -1) for line in results]

@@ -61,9 +61,9 @@ def columns(report: dict[str, Any]) -> list[tuple[str, Cell]]:
     return found
 
 
-def rows(report: dict[str, Any]) -> list[list[str]]:
-    """Headings, then one line per row."""
-    chosen = columns(report)
+def rows(report: dict[str, Any], wanted: tuple[str, ...] = ("",)) -> list[list[str]]:
+    """Headings, then one line per row; of the columns whose heading begins as one wanted."""
+    chosen = [pair for pair in columns(report) if pair[0].startswith(wanted)]
     head = [name for name, _ in chosen]
     return [head, *([cell(row) for _, cell in chosen] for row in report["rows"])]
 
@@ -71,8 +71,17 @@ def rows(report: dict[str, Any]) -> list[list[str]]:
 def short_rows(report: dict[str, Any]) -> list[list[str]]:
     """The columns that a reader compares by: time, how many times faster, accuracy."""
     wanted = ("engine", "ms p50", "95 %", "x ", "image AUROC", "pixel AUROC", "AUPRO")
-    chosen = [pair for pair in columns(report) if pair[0].startswith(wanted)]
-    return [[name for name, _ in chosen], *([c(row) for _, c in chosen] for row in report["rows"])]
+    return rows(report, wanted)
+
+
+TRIAL = ("unchanged", "false_alarms", "planted", "found")
+TRIAL_HEAD = ["", *(key.replace("_", " ") for key in TRIAL)]
+
+
+def trial_rows(trial: dict[str, Any]) -> list[list[str]]:
+    """Counts of a trial of the regression gate (`bench.gate_trial`), under TRIAL_HEAD."""
+    lines = (("against one baseline", trial), ("every pair", trial["all_pairs"]))
+    return [[name, *(str(found[key]) for key in TRIAL)] for name, found in lines]
 
 
 def part_rows(report: dict[str, Any]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from ndp_edge.errors import NdpError
-from ndp_edge.files import write_atomic
+from ndp_edge.files import check_target, write_atomic
 
 T = TypeVar("T")
 
@@ -90,6 +90,20 @@ def bar(items: Any = None, *, total: int | None = None, label: str = "") -> Any:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add `--json PATH`; `-` is stdout. The value lands in `arguments.json` (str or None)."""
     parser.add_argument("--json", metavar="PATH", help="write the report as JSON; - is stdout")
+
+
+def check_targets(*targets: str | Path | None) -> None:
+    """See that files which are written at the end can be, before long work begins.
+
+    Args:
+        targets: as of --json and the like: a path, "-" or None; the latter two need nothing.
+
+    Raises:
+        InputError: one is a folder, or in none.
+    """
+    for target in targets:
+        if target is not None and target != "-":
+            check_target(Path(target))
 
 
 def text_stream(json_target: str | None) -> TextIO:

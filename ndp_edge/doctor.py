@@ -56,16 +56,20 @@ PACKAGES = {
 
 def machine() -> list[Finding]:
     """Python, system, processor, memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     named = isa()
     return [
         Finding("ndp-edge", True, __version__),
         Finding("python", True, f"{platform.python_version()} ({sys.executable})"),
         Finding("system", True, f"{system_name()}, {platform.release()}, {platform.machine()}"),
-        Finding("cpu", True, f"{cpu_model()}, {cores} usable cores"),
+        Finding("cpu", True, f"{cpu_model()}, {usable_cores()} usable cores"),
         Finding("int8 help", bool(named), ", ".join(named) or "no vector unit named by the system"),
         Finding("memory", True, memory()),
     ]
+
+
+def usable_cores() -> int | None:
+    """Cores that this process may use; None where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _field(path: str, *names: str) -> str:

@@ -24,10 +24,7 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
         InputError: the folder does not exist, or the path is a folder.
         OSError: the disk is full or not writable; nothing is left behind.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}; make it first")
+    check_target(path)
     # The process and thread in the name: two writers of one file never share a temporary.
     tag = f"{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.name[:80]}.{tag}.tmp")
@@ -42,6 +39,15 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def check_target(path: Path) -> None:
+    """What `write_atomic` asks of a path; raises its InputError. Asked before long work begins,
+    a wrong path costs nothing."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}; make it first")
 
 
 def file_hash(path: Path | str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ndp_edge.errors import InputError
 
@@ -209,3 +209,14 @@ def _flags(x: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[np.boo
     if array.dtype.kind not in "fiub" or not np.all((array == 0) | (array == 1)):
         raise InputError(f"{name} must be 0 or 1")
     return array.astype(np.bool_)
+
+
+def latency(ms: ArrayLike) -> dict[str, float]:
+    """p50, p95, p99 and mean in ms, and n: the report keys of DESIGN section 8.
+
+    Args:
+        ms: times in milliseconds, at least one.
+    """
+    values = np.asarray(ms, np.float64)
+    p50, p95, p99 = (float(v) for v in np.percentile(values, (50, 95, 99)))
+    return {"p50": p50, "p95": p95, "p99": p99, "mean": float(values.mean()), "n": len(values)}

@@ -13,6 +13,10 @@ from typing import Any
 
 from ndp_edge.errors import MachineError
 
+SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+"""What everything compiled here has unless it says otherwise: never bf16 behind the user's back,
+where a CPU has it, and no comparison of things that were compiled differently."""
+
 _LOCK = threading.Lock()
 _made: list[Any] = []
 
@@ -33,3 +37,22 @@ def shared_core() -> Any:
         if not _made:
             _made.append(openvino.Core())
         return _made[0]
+
+
+def cpu_request(model: Any, threads: int | None = None, **more: Any) -> Any:
+    """An openvino.InferRequest of a model compiled with `SETTINGS` for the CPU.
+
+    Args:
+        model: an openvino.Model, or an ONNX file's bytes.
+        threads: None leaves them to OpenVINO.
+        more: settings beside `SETTINGS`, or in their place.
+
+    Raises:
+        MachineError: OpenVINO is missing.
+    """
+    core = shared_core()
+    read = core.read_model(model) if isinstance(model, bytes) else model
+    given = {**SETTINGS, **more}
+    if threads:
+        given["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(read, "CPU", given).create_infer_request()

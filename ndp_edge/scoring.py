@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.console import progress
+from ndp_edge.metrics import latency
 from ndp_edge.postprocess import smooth_max
 
 if TYPE_CHECKING:
@@ -41,14 +42,7 @@ class Answers:
     @property
     def latency(self) -> dict[str, float]:
         """p50, p95, p99, mean in milliseconds and n, the number of calls."""
-        p50, p95, p99 = (float(v) for v in np.percentile(self.ms, (50, 95, 99)))
-        return {
-            "p50": p50,
-            "p95": p95,
-            "p99": p99,
-            "mean": float(np.mean(self.ms)),
-            "n": len(self.ms),
-        }
+        return latency(self.ms)
 
 
 def answer(

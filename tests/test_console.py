@@ -107,3 +107,6 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         console.emit_json(str(tmp_path / "none" / "r.json"), {})
     with pytest.raises(InputError, match="is a folder"):
         console.emit_json(str(tmp_path), {})
+    with pytest.raises(InputError, match="no folder"):
+        console.check_targets(None, "-", tmp_path / "r.json", str(tmp_path / "none" / "r.json"))
+    console.check_targets(None, "-", tmp_path / "r.json")

@@ -8,17 +8,12 @@ untrained net has no accuracy to show. torch is imported when they are opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ndp_edge.bench.torch_side import Infer
 from ndp_edge.calib.gate import AREAS
 from ndp_edge.errors import InputError, MachineError
-
-Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 SIZE = 256
 
@@ -89,7 +84,15 @@ def read_draem(folder: Path, pictures: str | None) -> dict[str, Any]:
     path = folder / DRAEM_REPORT
     try:
         found = json.loads(path.read_text("utf-8"))
-        kind, figures = found["kind"], {k: float(v) for k, v in found["metrics"].items()}
+        kind, figures = (
+            found["kind"],
+            {
+                # What the test pictures cannot tell is null there.
+                k: float(v)
+                for k, v in found["metrics"].items()
+                if v is not None
+            },
+        )
         training = found["training"]
         told = (training["minutes"], training["threads"], training["steps"], found["pictures"])
     except OSError as error:

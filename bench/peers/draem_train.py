@@ -32,6 +32,7 @@ from ndp_edge.bench.result import machine
 from ndp_edge.build_inputs import judged_images, load_dataset
 from ndp_edge.console import (
     add_json_option,
+    check_targets,
     emit_json,
     info,
     progress,
@@ -154,6 +155,9 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--minutes above 0, --lr between 0 and 1, --threads at least 1")
     if (args.out / DRAEM_REPORT).exists():
         raise InputError(f"{args.out} holds a run already; choose another --out")
+    if args.out.exists() and not args.out.is_dir():
+        raise InputError(f"--out {args.out} is not a folder")
+    check_targets(args.json)
     splits = split(load_dataset(args.data), seed=args.seed)
     check_disjoint(splits)
     if not splits.test:
@@ -163,9 +167,9 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
     images = load_images(sorted(splits.train, key=lambda s: s.name), SIZE)
     options = TrainOptions((MOST,), BATCH, crop=CROP, opacity=OPACITY, seed=args.seed)
     batches = Batches(images, [], options, gray=all(is_gray(image) for image in images))
+    args.out.mkdir(parents=True, exist_ok=True)
     net = Draem()
     losses = train(net, batches, args.minutes, args.lr, bf16=args.amp == "bf16")
-    args.out.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out / DRAEM_WEIGHTS, safetensors.torch.save(net.state_dict()))
     found = {
         "kind": DRAEM_KIND,
@@ -190,9 +194,9 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     """The verb's body."""
     found = report(args)
-    rows: list[list[object]] = [[k, f"{v:.4f}"] for k, v in found["metrics"].items() if v]
-    print(table([["draem", f"{found['training']['steps']} steps"], *rows]),
-          file=text_stream(args.json))  # fmt: skip
+    rows: list[list[object]] = [["draem", f"{found['training']['steps']} steps"]]
+    rows += [[k, f"{v:.4f}"] for k, v in found["metrics"].items() if v is not None]
+    print(table(rows), file=text_stream(args.json))
     emit_json(args.json, found)
     return 0
 

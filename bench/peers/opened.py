@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ndp_edge.bench.torch_side import module_infer
-from ndp_edge.ov_core import shared_core
-
-Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+from ndp_edge.bench.torch_side import Infer, module_infer
+from ndp_edge.ov_core import cpu_request
 
 
 def open_peer(
@@ -37,20 +35,17 @@ def _openvino(
     ov: Any, net: nn.Module, size: int, threads: int | None
 ) -> tuple[Infer, dict[str, Any]]:
     """The same settings as our own engine has; one compiled model per batch size."""
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    core = shared_core()
     requests: dict[int, Any] = {}
 
     def compiled(batch: int) -> Any:
+        copied = copy.deepcopy(net)  # the torch row's own may be on a card, and stays there
         example = torch.zeros(batch, 3, size, size)
         with torch.no_grad(), warnings.catch_warnings():
             # OpenVINO traces; torch would rather it exported (which warns just as much).
             warnings.simplefilter("ignore", DeprecationWarning)
-            model = ov.convert_model(net.cpu().eval(), example_input=example)
+            model = ov.convert_model(copied.cpu().eval(), example_input=example)
         model.reshape(list(example.shape))
-        return core.compile_model(model, "CPU", options).create_infer_request()
+        return cpu_request(model, threads)
 
     def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if len(images) not in requests:

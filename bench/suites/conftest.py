@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ndp_edge.bench.contenders import TORCH, Infer, Net, net_of_preset, open_infer
+from ndp_edge.bench.contenders import TORCH, Net, net_of_preset, open_infer
+from ndp_edge.bench.torch_side import Infer
 from ndp_edge.errors import MachineError
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ndp_edge.bench.contenders import Infer, Net, open_infer
+from ndp_edge.bench.contenders import Net, open_infer
 from ndp_edge.bench.rounds import Row, Run
 from ndp_edge.bench.sensors import Sensors
+from ndp_edge.bench.torch_side import Infer
 
 FEW = {"warmup": True, "warmup_iterations": 2, "min_rounds": 5, "max_time": 0.5}
 

@@ -91,10 +91,3 @@ class Summary:
             "latency_ms": {stage: ms.to_dict() for stage, ms in self._ms.items() if ms.n},
             "audit": list(self.audit),
         }
-
-
-def latency(ms: Any) -> dict[str, float]:
-    """p50, p95, p99 and mean in ms, and n, of a sequence of times in ms (not empty)."""
-    values = np.asarray(ms, np.float64)
-    p50, p95, p99 = (float(v) for v in np.percentile(values, (50, 95, 99)))
-    return {"p50": p50, "p95": p95, "p99": p99, "mean": float(values.mean()), "n": len(values)}

@@ -99,6 +99,12 @@ def told(**changes: Any) -> dict[str, Any]:
     return found | changes
 
 
+def test_what_the_pictures_could_not_tell_is_no_damage(tmp_path: Path) -> None:
+    found = told(metrics={"image_auroc": 0.5, "pixel_auroc": None, "aupro": None})
+    (tmp_path / peers.DRAEM_REPORT).write_text(json.dumps(found), "utf-8")
+    assert peers.read_draem(tmp_path, "p") == found
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndp_edge.bench.figures import change, percentiles, spread, trimmed_mean
+from ndp_edge.bench.figures import change, spread, trimmed_mean
+from ndp_edge.metrics import latency
 
 ROUNDS = st.lists(st.floats(0.1, 100), min_size=1, max_size=20)
 
 
 def test_percentiles_are_numpys() -> None:
     ms = [float(v) for v in range(1, 101)]
-    found = percentiles(ms)
+    found = latency(ms)
     assert found == {"p50": 50.5, "p95": 95.05, "p99": 99.01, "mean": 50.5, "n": 100}
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.errors import InputError
+from ndp_edge.metrics import latency
 from ndp_edge.runtime.baseline import Baseline, Drift
 from ndp_edge.runtime.monitor.gallery import Gallery
 from ndp_edge.runtime.observing import Control
 from ndp_edge.runtime.recent import Recent, Window
 from ndp_edge.runtime.remote import Remote
-from ndp_edge.runtime.summary import latency
 
 BINS = 50
 _TOPS = (0.05, 0.1, 0.2, 0.5, 1.0)
