@@ -28,7 +28,7 @@ from ndp_edge.image import read_marks
 from ndp_edge.runtime.channel import Channel
 from ndp_edge.runtime.cutting import cut
 from ndp_edge.runtime.engine import open_engine, warm_up
-from ndp_edge.runtime.feeding import DropPolicy
+from ndp_edge.runtime.feeding import DROPS, DropPolicy
 from ndp_edge.runtime.handed import captured
 from ndp_edge.runtime.inferring import Inferring
 from ndp_edge.runtime.inspect import Judge
@@ -75,6 +75,8 @@ class Inspector:
         roi: NDArray[np.bool_] | Path | str | None = None,
         in_flight: int | None = None,
     ) -> None:
+        if in_flight is not None and in_flight < 1:
+            raise InputError(f"in_flight {in_flight}: at least 1, or None")
         self.bundle = Bundle.open(Path(bundle))
         self.size = self.bundle.config.image_size
         where = read_marks(roi) if isinstance(roi, (str, Path)) else roi
@@ -157,8 +159,11 @@ class Inspector:
             on_drop: told about every frame that was given up.
 
         Raises:
-            InputError: in the loop, where there is no such source.
+            InputError: an argument is out of its range; in the loop, where there is no such
+                source.
         """
+        if queue < 1 or drop not in DROPS:
+            raise InputError(f"queue {queue}, drop {drop!r}: at least 1, and {' or '.join(DROPS)}")
         options = {"queue": queue, "drop": drop, "deadline_ms": deadline_ms}
         return Stream(source, lambda frames: self._running(frames, options), on_drop)
 

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             sync_seconds=args.fsync,
         )
         with finishing(args, past.summary, about, stop, source, watch):
-            inspect(pipeline, writer, past.summary, source)
+            inspect(pipeline, writer, source)
     return exit_code(past.summary, stop)
 
 
@@ -145,15 +145,14 @@ def describe(
     }
 
 
-def inspect(pipeline: Pipeline, writer: Writer, summary: Summary, source: Source) -> None:
+def inspect(pipeline: Pipeline, writer: Writer, source: Source) -> None:
     """Write down what comes out of the pipeline until it ends.
 
     Raises:
         OSError: the disk is full or gone; what was written before it is whole, and what was
             captured and cannot be written is counted as dropped where it cannot be read again.
     """
-    before, total = summary.frames, _length(source)
-    with pipeline, writer, bar(total=total, label="frames") as told:
+    with pipeline, writer, bar(total=_length(source), label="frames") as told:
         items = iter(pipeline)
         for item in items:
             try:
@@ -163,7 +162,7 @@ def inspect(pipeline: Pipeline, writer: Writer, summary: Summary, source: Source
                 for left in (item, *items) if pipeline.live else ():
                     writer.give_up(left)
                 raise
-            told.update(summary.frames + sum(summary.drops.values()) - before - told.n)
+            told.update(item is not None)
 
 
 def _length(source: Any) -> int | None:

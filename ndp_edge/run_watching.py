@@ -19,7 +19,7 @@ from ndp_edge.runtime.monitor.gallery import Gallery
 from ndp_edge.runtime.monitor.server import MonitorServer
 from ndp_edge.runtime.monitor.view import View
 from ndp_edge.runtime.observing import Control, Observer
-from ndp_edge.runtime.opening import redact
+from ndp_edge.runtime.opening import is_camera, redact
 from ndp_edge.runtime.recent import Recent
 from ndp_edge.runtime.remote import Remote
 from ndp_edge.runtime.senders import Mqtt, Webhook
@@ -141,5 +141,4 @@ def _name(host: str) -> str:
 
 def _short(source: str) -> str:
     """A folder's or a file's own name; a camera's address without its password."""
-    path = Path(source)
-    return path.resolve().name if path.exists() else redact(source)
+    return redact(source) if is_camera(source) else Path(source).resolve().name

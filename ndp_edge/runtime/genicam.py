@@ -5,6 +5,7 @@ A camera's maker ships a GenTL producer, a file that ends in .cti; harvesters lo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import re
@@ -111,13 +112,14 @@ class GenicamCamera:
         return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
     def close(self) -> None:
-        """Free the camera and its producer."""
-        if self._buffer is not None:
-            self._buffer.queue()
-        if self._camera is not None:
-            self._camera.stop()
-            self._camera.destroy()
-        self._harvester.reset()
+        """Free the camera and its producer; each step is taken though one before it fails."""
+        with contextlib.ExitStack() as steps:  # the last one pushed comes first
+            steps.callback(self._harvester.reset)
+            if self._camera is not None:
+                steps.callback(self._camera.destroy)
+                steps.callback(self._camera.stop)
+            if self._buffer is not None:
+                steps.callback(self._buffer.queue)
 
 
 def _parts(spec: str) -> tuple[Path, str]:

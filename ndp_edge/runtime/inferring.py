@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -70,8 +71,9 @@ class Inferring:
                     self._land()
         except ClosedError:
             pass
-        while self._under_way:
-            self._land()
+        while self._under_way:  # where nobody takes them any more, they are collected all the same
+            with contextlib.suppress(ClosedError):
+                self._land()
 
     def _next(self) -> Work | None:
         """The next frame; None when the oldest request had better be collected first."""

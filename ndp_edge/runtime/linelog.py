@@ -34,12 +34,10 @@ class LineLog:
     def __init__(self, path: Path, sync_seconds: float = SYNC_SECONDS) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock(self._file, path)
+        except InputError:
             os.close(self._file)
-            raise InputError(f"another run is writing {path}; wait for it or stop it") from None
-        except OSError:  # a file system without locks
-            pass
+            raise
         self._every = sync_seconds
         self._synced = time.monotonic()
         self._dirty = False
@@ -66,11 +64,11 @@ class LineLog:
             written = 0
             while written < len(data):
                 written += os.write(self._file, data[written:])
+            self._dirty = True
+            self.sync()  # where a quota or a network disk says that it is full
         except BaseException:
             os.ftruncate(self._file, before)
             raise
-        self._dirty = True
-        self.sync()
 
     def sync(self) -> None:
         """Flush to the disk if it is time; call it when nothing else happens.
@@ -82,6 +80,20 @@ class LineLog:
             os.fsync(self._file)
             self._synced = time.monotonic()
             self._dirty = False
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Lock an open file against other runs, until it is closed.
+
+    Raises:
+        InputError: another process has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"another run is writing {path}; wait for it or stop it") from None
+    except OSError:  # a file system without locks
+        pass
 
 
 def read_lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ slow work keeps a bounded queue and a thread of his own.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -117,6 +116,6 @@ class Control:
 def _checked(value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"threshold {value!r}: give a number in [0, 1]")
-    if not math.isfinite(value) or not 0 <= value <= 1:
+    if not 0 <= value <= 1:  # neither is NaN
         raise InputError(f"threshold {value}: give a number in [0, 1]")
     return float(value)

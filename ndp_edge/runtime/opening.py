@@ -75,7 +75,7 @@ def is_camera(spec: str) -> bool:
 
 def redact(spec: str) -> str:
     """A source's name without the password in its URL."""
-    return re.sub(r"(\w+://[^/@:]*):[^/@]*@", r"\1:***@", spec)
+    return re.sub(r"(\w+://[^/@:]*):[^/\s]*@", r"\1:***@", spec)
 
 
 def _connector(spec: str, pixel: str, stall_seconds: float) -> Callable[[], Connection] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ndp_edge.errors import InputError
-from ndp_edge.runtime.linelog import read_lines
+from ndp_edge.runtime.linelog import lock, read_lines
 from ndp_edge.runtime.sinks import DROPS, MAPS, MASKS, OVERLAYS, RESULTS, SUMMARY
 from ndp_edge.runtime.summary import Summary
 
@@ -76,7 +75,13 @@ def read_past(out: Path, bundle: str) -> Past:
 
 
 def clear_out(out: Path) -> None:
-    """Make the folder; remove the results, and nothing else, that are in it."""
+    """Make the folder; remove the results, and nothing else, that are in it.
+
+    Raises:
+        InputError: another run has begun to write there since `check_out` looked.
+    """
+    if (out / RESULTS).exists():
+        _check_idle(out / RESULTS)
     for name in (RESULTS, DROPS, SUMMARY):
         (out / name).unlink(missing_ok=True)
     for name in (OVERLAYS, MAPS, MASKS):
@@ -95,10 +100,6 @@ def _check_idle(results: Path) -> None:
     """Raises InputError while another run writes the file (`LineLog` holds a lock on it)."""
     descriptor = os.open(results, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another run is writing {results}; wait for it or stop it") from None
-    except OSError:  # a file system without locks
-        pass
+        lock(descriptor, results)
     finally:
         os.close(descriptor)

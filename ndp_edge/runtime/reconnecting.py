@@ -237,7 +237,9 @@ class LiveSource:
             grabber.thread.join(_GRACE)
 
     def _done(self) -> bool:
-        return self._closed.is_set() or self._number == self._limit
+        # Beyond it where a run is resumed with a lower one than it had.
+        full = self._limit is not None and self._number >= self._limit
+        return self._closed.is_set() or full
 
     def _connected(self, *, came_back: bool) -> Iterator[Captured]:
         """One connection's frames. Raises LostError at its end."""

@@ -6,6 +6,7 @@ one stat per folder; a folder is listed again only when its time has changed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -168,14 +169,22 @@ class WatchedFolder:
         known = self._folders.get(folder)
         lately = time.time() - 1e-9 * stamp < _COARSE_SECONDS
         if known is None or known.time != stamp or lately:
-            before = known.files if known is not None else set()
+            was = known or _Folder(0, set(), [])
             self._folders[folder] = known = self._list(folder, stamp)
-            yield folder, before
+            for gone in set(was.folders) - set(known.folders):
+                self._forget(gone)
+            yield folder, was.files
         for inside in known.folders:
-            try:
+            with contextlib.suppress(OSError):  # removed since: the folder above has a new time
                 yield from self._walk(inside)
-            except OSError:  # removed since; the folder above has a new time
-                self._folders.pop(inside, None)
+
+    def _forget(self, folder: str) -> None:
+        """A folder was removed: what comes under its names is new."""
+        was = self._folders.pop(folder, None)
+        if was is not None:
+            self._taken -= was.files
+            for inside in was.folders:
+                self._forget(inside)
 
     def _list(self, folder: str, stamp: int) -> _Folder:
         found = _Folder(stamp, set(), [])

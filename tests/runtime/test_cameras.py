@@ -173,6 +173,7 @@ def test_a_password_is_used_and_not_told(server: Server, opened: Open) -> None:
     assert redact("gst:rtspsrc location=rtsp://a:b@c/1 ! appsink") == (
         "gst:rtspsrc location=rtsp://a:***@c/1 ! appsink"
     )
+    assert redact("rtsp://me:p@ss@host/x") == "rtsp://me:***@host/x"
     assert redact("rtsp://c:554/1@2") == "rtsp://c:554/1@2"
 
 

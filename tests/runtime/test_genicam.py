@@ -96,6 +96,19 @@ def test_a_genicam_camera(harvesters: str) -> None:
     assert Harvester.log[1:4] == ("update", ("create", 0), "start")
 
 
+def test_a_camera_that_is_gone_is_freed_all_the_same(harvesters: str) -> None:
+    """Otherwise its producer keeps the handle, and every try to get it back finds it busy."""
+    camera = GenicamCamera(harvesters, 1)
+
+    def pulled_out() -> None:
+        raise RuntimeError("no such device")
+
+    camera._camera.stop = pulled_out
+    with pytest.raises(RuntimeError, match="no such device"):
+        camera.close()
+    assert Harvester.log[-2:] == ("destroy", "reset")
+
+
 def test_which_genicam_camera(harvesters: str) -> None:
     Harvester.frames = ()
     GenicamCamera(f"{harvesters}#2").close()

@@ -222,3 +222,31 @@ def test_threshold_latency_and_closing(
         inspector(gray())
     with pytest.raises(InputError, match="closed"):
         list(inspector.stream([gray()]))
+
+
+def test_a_stream_left_early_leaves_nothing_in_the_engine(
+    kit: Kit, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wide(kit.Brightness):
+        lanes = 7
+
+    monkeypatch.setattr(
+        engines, "open_engine", lambda *_a, precision, **_k: Wide(precision, (SIZE, SIZE))
+    )
+    with ndp_edge.Inspector(bundle) as inspector:
+        for _ in range(3):
+            for _found in inspector.stream(gray() for _ in range(200)):
+                break
+            assert not inspector._engine._pending
+
+
+def test_arguments_out_of_their_range(bundle: Path, inspector: ndp_edge.Inspector) -> None:
+    with pytest.raises(InputError, match="in_flight -1"):
+        ndp_edge.Inspector(bundle, in_flight=-1)
+    with pytest.raises(InputError, match="queue 0"):
+        inspector.stream([], queue=0)
+    with pytest.raises(InputError, match="drop 'older'"):
+        inspector.stream([], drop="older")  # type: ignore[arg-type]
+    for value in (float("nan"), 10**400, "0.5"):
+        with pytest.raises(InputError, match="threshold"):
+            inspector.threshold = value  # type: ignore[assignment]

@@ -100,6 +100,11 @@ def test_it_goes_on_through_losses_and_counts_them() -> None:
     assert source.live and source.names is None and source.reconnects == 2
 
 
+def test_resumed_with_a_lower_limit_than_it_had_it_ends_at_once() -> None:
+    done = [f"{number:06}" for number in range(25)]
+    assert list(fake_source([gray(1)], skip=done, limit=10)) == []
+
+
 def test_one_that_hangs_is_left_and_opened_again(capsys: pytest.CaptureFixture[str]) -> None:
     source = fake_source([gray(1), 1.0, gray(9)], [gray(2), gray(3)], limit=3)
     began = time.monotonic()

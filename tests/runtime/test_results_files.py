@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ndp_edge.errors import InputError
 from ndp_edge.runtime.linelog import LineLog, read_lines
+from ndp_edge.runtime.outfolder import clear_out
 from ndp_edge.runtime.sinks import stems
 from ndp_edge.runtime.summary import Histogram
 
@@ -65,3 +68,31 @@ def test_percentiles_from_bins_are_right_to_a_percent(times: list[float]) -> Non
     for percent in (50, 95, 99):
         exact = np.percentile(times, percent, method="inverted_cdf")
         assert found[f"p{percent}"] == pytest.approx(exact, rel=0.011)
+
+
+def test_a_line_that_cannot_be_flushed_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota or a network disk may say only then that it is full."""
+    with LineLog(tmp_path / "r.jsonl", sync_seconds=0) as log:
+        log.append({"frame": "a"})
+        with monkeypatch.context() as patched:
+
+            def full(_descriptor: int) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            patched.setattr("os.fsync", full)
+            with pytest.raises(OSError, match="No space"):
+                log.append({"frame": "b"})
+        assert (tmp_path / "r.jsonl").read_text() == '{"frame": "a"}\n'
+        log.append({"frame": "c"})
+    assert (tmp_path / "r.jsonl").read_text() == '{"frame": "a"}\n{"frame": "c"}\n'
+
+
+def test_results_that_another_run_has_begun_to_write_are_not_cleared(tmp_path: Path) -> None:
+    with LineLog(tmp_path / "results.jsonl") as log:
+        log.append({"frame": "a"})
+        with pytest.raises(InputError, match="another run"):
+            clear_out(tmp_path)
+    clear_out(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -97,6 +97,17 @@ def test_what_is_there_comes_by_time_and_what_comes_later_too(tmp_path: Path, wa
     assert len(line.got) == 6 and all(one.error is None for one in line.got)
 
 
+def test_a_folder_that_was_removed_and_comes_again_is_new(tmp_path: Path, watch: Any) -> None:
+    root = tmp_path / "in"
+    picture(root / "day" / "a" / "1.png")
+    line = watch()
+    assert line.wait(1) == ["day/a/1.png"]
+    shutil.rmtree(root / "day")
+    time.sleep(0.2)
+    picture(root / "day" / "a" / "1.png")
+    assert line.wait(2) == ["day/a/1.png"] * 2
+
+
 def test_a_file_is_taken_when_it_is_whole(tmp_path: Path, watch: Any) -> None:
     data = picture(tmp_path / "whole.png", 77).read_bytes()
     line = watch()
