@@ -7,8 +7,18 @@ from typing import Any
 
 import numpy as np
 
-AREAS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
-RATES = {"false_reject_rate": "false rejects", "miss_rate": "misses"}
+from ndp_edge.bench.tables import markdown_table
+from ndp_edge.calib.gate import RATES
+
+LABELS = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "false_reject_rate": "false rejects",
+    "miss_rate": "misses",
+}
+"""Report key -> the column's head."""
+
 PAPER = (
     "The paper reports image AUROC 98.81, pixel AUROC 98.54 and AUPRO 95.73 % on MVTec AD's "
     "textures, which cannot be had here, and pixel AUROC 99.59 % on DAGM (all ten classes)."
@@ -49,7 +59,7 @@ def _spread(found: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[
     values: dict[str, dict[str, list[float]]] = {}
     for one in found:
         for precision, figures in one.items():
-            for key in (*AREAS, *RATES):
+            for key in LABELS:
                 if figures.get(key) is not None:
                     values.setdefault(precision, {}).setdefault(key, []).append(figures[key])
     return {
@@ -64,8 +74,7 @@ def _spread(found: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Mean and, in brackets, lowest and highest seed; FP32 and INT8 of the test folder, and
     FP32 on the tune set (good pictures and artificial defects), by which recipes are chosen."""
-    head = ["net", "", *AREAS.values(), *RATES.values()]
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    lines = [["net", "", *LABELS.values()]]
     for row in rows:
         name = f"{row['surface']}, {row['preset']}, {row['recipe']}"
         told = [
@@ -75,18 +84,16 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         ]
         for i, (label, figures) in enumerate(told):
             first = f"{name} ({len(row['seeds'])} x {row['minutes']:.0f} min)" if i == 0 else ""
-            cells = [_cell(figures.get(key), 100 * (key in RATES)) for key in (*AREAS, *RATES)]
+            cells = [_cell(figures.get(key), rate=key in RATES) for key in LABELS]
             lines.append([first, label, *cells])
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{PAPER}\n"
+    return f"{markdown_table(lines)}\n\n{PAPER}\n"
 
 
-def _cell(figure: Mapping[str, Any] | None, percent: int) -> str:
+def _cell(figure: Mapping[str, Any] | None, *, rate: bool) -> str:
     if figure is None:
         return "-"
-    mean, low, high = (figure[key] * (percent or 1) for key in ("mean", "low", "high"))
-    shape = "{:.1f} %" if percent else "{:.4f}"
-    text = shape.format(mean)
+    scale, shape, unit = (100, "{:.1f}", " %") if rate else (1, "{:.4f}", "")
+    mean, low, high = (shape.format(scale * figure[key]) for key in ("mean", "low", "high"))
     if figure["n"] == 1:
-        return text
-    return f"{text} ({shape.format(low).removesuffix(' %')} to {shape.format(high)})"
+        return f"{mean}{unit}"
+    return f"{mean}{unit} ({low} to {high}{unit})"

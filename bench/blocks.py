@@ -39,7 +39,7 @@ def int8(saved: Sequence[Saved]) -> Block:
                     f"{gain['int8']['median']:.2f} x",
                     f"{gain['int8']['q25']:.2f} to {gain['int8']['q75']:.2f}",
                     "-" if nncf is None else f"{nncf:.2f} x",
-                    f"{100 * found['int8_share_of_convolution_time']:.0f} %",
+                    f"{100 * found['int8_share_of_convolution_time']:.1f} %",
                 ]
             )
             drawn += [

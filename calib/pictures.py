@@ -27,8 +27,7 @@ def chance(x: int, n: int, m: int, k: int) -> float:
     Returns:
         0 to 1; exact but for one division. Ties make it an upper bound.
     """
-    ways = sum(comb(i + m - k, i) * comb(n - i + k - 1, n - i) for i in range(x, n + 1))
-    return ways / comb(n + m, n)
+    return sum(_ways(i, n, m, k) for i in range(x, n + 1)) / comb(n + m, n)
 
 
 def most_by_chance(n: int, m: int, k: int, level: float = FALSE_ALARM) -> int:
@@ -37,4 +36,13 @@ def most_by_chance(n: int, m: int, k: int, level: float = FALSE_ALARM) -> int:
     The arguments are those of `chance`. Where n is so small that even all of them rejected may be
     chance, that is n.
     """
-    return max(x for x in range(n + 1) if chance(x, n, m, k) >= level)
+    tail, x = 0, n + 1  # the orders in which at least x are above; from the far end, where it is 0
+    while x and tail / comb(n + m, n) < level:
+        x -= 1
+        tail += _ways(x, n, m, k)
+    return x
+
+
+def _ways(x: int, n: int, m: int, k: int) -> int:
+    """Orders of n + m scores in which just x of the n are above the k-th of the m."""
+    return comb(x + m - k, x) * comb(n - x + k - 1, n - x)

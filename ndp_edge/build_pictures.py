@@ -34,8 +34,7 @@ def judge_pictures(calibration: Mapping[str, Any], threshold: Threshold) -> dict
     scores: Mapping[str, float] = calibration["scores"]
     above = {name: score for name, score in scores.items() if score > threshold.value}
     rejected = sorted(above, key=lambda name: -above[name])
-    pool = max(int(calibration["pool"]), len(scores))
-    limit = most_by_chance(pool, threshold.n, threshold.rank)
+    limit = most_by_chance(int(calibration["pool"]), threshold.n, threshold.rank)
     passed = len(rejected) <= limit
     said = f"FP32 rejects {len(rejected)} of {len(scores)} calibration pictures"
     odds = f"{round(1 / FALSE_ALARM)}"

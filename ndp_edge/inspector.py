@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +26,7 @@ from ndp_edge.errors import InputError, NdpError
 from ndp_edge.image import read_marks
 from ndp_edge.runtime.channel import Channel
 from ndp_edge.runtime.cutting import cut
-from ndp_edge.runtime.engine import open_engine, warm_up
+from ndp_edge.runtime.engine import open_engine, requests, warm_up
 from ndp_edge.runtime.feeding import DROPS, DropPolicy
 from ndp_edge.runtime.handed import captured
 from ndp_edge.runtime.inferring import Inferring
@@ -84,7 +83,7 @@ class Inspector:
         self._layout = Layout(self.size, layout, overlap, where)
         self._judge = Judge(self._control, self.bundle.hash)
         self._engine = open_engine(self.bundle, in_flight)
-        self._in_flight = in_flight or self._engine.lanes + 1
+        self._in_flight = requests(self._engine, in_flight)
         self._slot = Slot()
         self._busy = threading.Lock()
         self._streaming: Pipeline | None = None
@@ -183,9 +182,7 @@ class Inspector:
 
     def _inspect(self, given: Captured) -> Work:
         """The stages of a pipeline one after the other, for one frame."""
-        now = time.perf_counter()
-        work = Work(given, now - 1e-3 * given.read_ms, now)
-        work.times["read"] = given.read_ms
+        work = Work.begin(given)
         cut(work, self._layout, lambda _plan: self._slot)
         if work.error is not None:
             raise InputError(work.error)

@@ -154,7 +154,7 @@ def _watching(group: argparse._ArgumentGroup) -> None:
 
 
 def check(args: argparse.Namespace, *, own_pace: bool) -> None:
-    """Options that contradict each other.
+    """Options that contradict each other, or say nothing alone.
 
     Args:
         args: parsed.
@@ -170,6 +170,13 @@ def check(args: argparse.Namespace, *, own_pace: bool) -> None:
         )
     if args.fps is not None and own_pace:
         raise InputError("--fps is for files; a camera or a watched folder has a pace of its own")
+    shown = args.monitor is not None or args.metrics_port is not None
+    if args.monitor_host is not None and not shown:
+        raise InputError("--monitor-host goes with --monitor PORT or --metrics-port PORT")
+    if args.monitor_read_only and args.monitor is None:
+        raise InputError("--monitor-read-only goes with --monitor PORT")
+    if args.tell != "all" and args.webhook is None and args.mqtt is None:
+        raise InputError(f"--tell {args.tell} goes with --webhook URL or --mqtt HOST/TOPIC")
     if args.masks and args.keep == "none":
         raise InputError("--masks with --keep none writes none; take --keep rejects or all")
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ndp_edge.bundle import Bundle
 from ndp_edge.console import info
-from ndp_edge.errors import InputError
 from ndp_edge.runtime.baseline import Baseline, Drift
 from ndp_edge.runtime.metrics import Metrics, MetricsServer, check_prometheus, has_prometheus
 from ndp_edge.runtime.monitor.gallery import Gallery
@@ -53,7 +52,8 @@ def watching(args: argparse.Namespace, control: Control, bundle: Bundle) -> Iter
         InputError: an address is none, a port is taken, or the bundle's baseline is malformed.
         MachineError: an extra is not installed.
     """
-    check(args)
+    if args.metrics_port is not None:
+        check_prometheus()
     watch = Watch()
     try:
         _tell(args, watch)
@@ -63,24 +63,6 @@ def watching(args: argparse.Namespace, control: Control, bundle: Bundle) -> Iter
     finally:
         for observer in watch.observers:
             observer.close()
-
-
-def check(args: argparse.Namespace) -> None:
-    """Options that say nothing alone.
-
-    Raises:
-        InputError: which.
-        MachineError: metrics are asked for and cannot be had.
-    """
-    shown = args.monitor is not None or args.metrics_port is not None
-    if args.monitor_host is not None and not shown:
-        raise InputError("--monitor-host goes with --monitor PORT or --metrics-port PORT")
-    if args.monitor_read_only and args.monitor is None:
-        raise InputError("--monitor-read-only goes with --monitor PORT")
-    if args.tell != "all" and args.webhook is None and args.mqtt is None:
-        raise InputError(f"--tell {args.tell} goes with --webhook URL or --mqtt HOST/TOPIC")
-    if args.metrics_port is not None:
-        check_prometheus()
 
 
 def _tell(args: argparse.Namespace, watch: Watch) -> None:

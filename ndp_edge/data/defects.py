@@ -224,18 +224,13 @@ def make_defect(
     """
     if lines and rng.random() < lines:
         mask, pasted = line_mask(good.shape[0], rng), shaded(good, rng)
-        return _blend(good, pasted, mask, float(rng.uniform(*opacity)))
-    mask = perlin_mask(good.shape[0], rng)
-    if source is None:
-        pasted = structural_source(good, rng)
     else:
-        pasted = augment_source(source, rng, gray=gray)
-    return _blend(good, pasted, mask, float(rng.uniform(*opacity)))
-
-
-def _blend(
-    good: Image, pasted: Image, mask: NDArray[np.bool_], alpha: float
-) -> tuple[Image, NDArray[np.bool_]]:
+        mask = perlin_mask(good.shape[0], rng)
+        if source is None:
+            pasted = structural_source(good, rng)
+        else:
+            pasted = augment_source(source, rng, gray=gray)
+    alpha = np.float32(rng.uniform(*opacity))
     defective = good.copy()
-    defective[mask] += np.float32(alpha) * (pasted[mask] - good[mask])
+    defective[mask] += alpha * (pasted[mask] - good[mask])
     return defective, mask

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ndp_edge.console import info
 from ndp_edge.errors import InputError
-from ndp_edge.runtime.observing import Onlooker, Seen
+from ndp_edge.runtime.observing import Observer, Seen
 
 WINDOW = 200
 """Good scores per window."""
@@ -90,6 +90,13 @@ class Baseline:
             found = 1 - np.interp(-x, -self.quantiles[::-1], 1 - levels[::-1], left=0.0, right=1.0)
         return np.asarray(found, np.float64)
 
+    def at(self, levels: ArrayLike) -> NDArray[np.float64]:
+        """The scores below which these shares of the baseline lie; levels in [0, 1]."""
+        evenly = np.linspace(0, 1, len(self.quantiles))
+        return np.asarray(
+            np.interp(np.asarray(levels, np.float64), evenly, self.quantiles), np.float64
+        )
+
     def rejected(self, threshold: float) -> float:
         """The share of baseline scores above a threshold, as the quantiles tell it."""
         return 1.0 - float(self.share(threshold))
@@ -133,8 +140,7 @@ def compare(scores: ArrayLike, baseline: Baseline, threshold: float) -> Comparis
     ahead = np.minimum(baseline.share(points, before=True) / below, 1.0)
     gaps = np.abs((first + counts) / m - at), np.abs(first / m - ahead)
     distance = float(max(gap.max() for gap in gaps))
-    levels = np.linspace(0, 1, len(baseline.quantiles))
-    expected = float(np.interp(below / 2, levels, baseline.quantiles))
+    expected = float(baseline.at(below / 2))
     chance = smirnov(distance * math.sqrt(n * m / (n + m)))
     return Comparison(distance, chance, float(np.median(values)), expected)
 
@@ -149,7 +155,7 @@ def smirnov(scaled: float) -> float:
     return min(max(2 * total, 0.0), 1.0)
 
 
-class Drift(Onlooker):
+class Drift(Observer):
     """An observer: compares every window of good scores with the baseline, and alarms; so do
     `ROW` rejects one after another. Frames that could not be judged say nothing.
 
@@ -162,6 +168,8 @@ class Drift(Onlooker):
         alarm_rate: share of windows that may alarm though nothing has changed.
         tell: takes a line for the log when an alarm begins.
     """
+
+    pictures = False
 
     def __init__(
         self,

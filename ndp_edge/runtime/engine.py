@@ -20,6 +20,11 @@ def open_engine(bundle: Bundle, in_flight: int | None) -> Engine:
     return engines.open_engine(backend, model, precision=precision, latency=in_flight == 1)
 
 
+def requests(engine: Engine, in_flight: int | None) -> int:
+    """How many requests are given to an engine at once; None takes what keeps it busy."""
+    return in_flight or engine.lanes + 1
+
+
 def warm_up(engine: Engine, in_flight: int) -> None:
     """Let every lane allocate what it needs before the first frame comes."""
     blank = np.zeros((engine.batch, *engine.size, 3), np.uint8)

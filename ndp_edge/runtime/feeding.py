@@ -63,9 +63,7 @@ class Feeder:
             yield self._dropped.popleft()
 
     def _hand_on(self, captured: Captured) -> None:
-        now = time.perf_counter()
-        work = Work(captured, now - 1e-3 * captured.read_ms, now)
-        work.times["read"] = captured.read_ms
+        work = Work.begin(captured)
         try:
             if self._drop == "block":
                 self.waiting.put(work)

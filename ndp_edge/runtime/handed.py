@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.errors import InputError
-from ndp_edge.image import read_image
 from ndp_edge.runtime.channel import Channel, ClosedError
-from ndp_edge.runtime.sources import Captured
+from ndp_edge.runtime.sources import Captured, read_file
+from ndp_edge.runtime.video import number_name
 from ndp_edge.types import Frame
 
 _POLL = 0.002
@@ -39,15 +39,11 @@ def captured(given: Any, name: str) -> Captured:
         name, given = given
     elif isinstance(given, (str, Path)):
         name = str(given)
+    if isinstance(given, (str, Path)):
+        return read_file(Path(given), name)
     stamp, began = time.time(), time.perf_counter()
-    try:
-        image = read_image(given) if isinstance(given, (str, Path)) else rgb(given)
-    except InputError as error:
-        if not isinstance(given, (str, Path)):
-            raise
-        return Captured(name, stamp, None, str(error), 1e3 * (time.perf_counter() - began))
-    read_ms = 1e3 * (time.perf_counter() - began)
-    return Captured(name, stamp, Frame(name, image, stamp), None, read_ms)
+    frame = Frame(name, rgb(given), stamp)
+    return Captured(name, stamp, frame, None, 1e3 * (time.perf_counter() - began))
 
 
 def rgb(image: Any) -> NDArray[np.uint8]:
@@ -74,7 +70,7 @@ class Handed:
 
     def __iter__(self) -> Iterator[Captured]:
         for number, given in enumerate(self._frames):
-            yield captured(given, f"{number:06}")
+            yield captured(given, number_name(number))
 
 
 class HandedLater:
@@ -104,7 +100,7 @@ class HandedLater:
         number = 0
         try:
             while True:
-                yield captured(self._channel.get(), f"{number:06}")
+                yield captured(self._channel.get(), number_name(number))
                 number += 1
         except ClosedError:
             pass

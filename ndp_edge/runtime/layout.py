@@ -26,15 +26,14 @@ class Plan(Protocol):
         count: images [size, size, 3] that the net sees per frame.
         shape: (height, width) of the frame's map.
         zoom: pixels of the frame per pixel of its map, along one axis.
-        origins: (y, x) in the frame of every tile; None where the frame is shrunk instead.
-        needs_tiles: False where `cut` takes the frame's own memory, and `out` is not wanted.
+        origins: (y, x) in the frame of every tile; None where the frame is shrunk instead, and
+            `cut` takes the frame's own memory and wants no `out`.
     """
 
     count: int
     shape: tuple[int, int]
     zoom: float
     origins: list[tuple[int, int]] | None
-    needs_tiles: bool
 
     def cut(self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] to uint8 [count, size, size, 3], in `out` where it is needed."""
@@ -52,7 +51,6 @@ class Shrunk:
         self.shape = (size, size)
         self.zoom = frame[0] / size
         self.origins: list[tuple[int, int]] | None = None
-        self.needs_tiles = False
         self._outside: NDArray[np.bool_] | None = None
         if roi is not None:
             shrunk = to_square(np.repeat(255 * roi[:, :, np.newaxis].astype(np.uint8), 3, 2), size)
@@ -81,7 +79,6 @@ class Tiled:
         self.shape = frame
         self.zoom = 1.0
         self.origins: list[tuple[int, int]] | None = list(self._tiler.origins)
-        self.needs_tiles = True
 
     def cut(self, image: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """The tiles, written into `out`."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.runtime.baseline import Drift
-from ndp_edge.runtime.observing import Onlooker, Seen
+from ndp_edge.runtime.observing import Observer, Seen
 from ndp_edge.runtime.recent import Recent
 from ndp_edge.runtime.remote import Remote
 from ndp_edge.runtime.summary import STAGES
@@ -39,13 +39,15 @@ def has_prometheus() -> bool:
     return importlib.util.find_spec("prometheus_client") is not None
 
 
-class Metrics(Onlooker):
+class Metrics(Observer):
     """An observer with a registry of its own.
 
     Args:
         recent, drift, remotes: give what is read when somebody asks.
         threshold: where it stands now.
     """
+
+    pictures = False
 
     def __init__(
         self,
@@ -54,19 +56,9 @@ class Metrics(Onlooker):
         remotes: Sequence[Remote],
         threshold: Callable[[], float],
     ) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Histogram
+        from prometheus_client import CollectorRegistry, Histogram
 
         self.registry = CollectorRegistry()
-        self._frames = Counter(
-            "ndp_edge_frames", "frames with a verdict", ["verdict"], registry=self.registry
-        )
-        self._lost = Counter("ndp_edge_dropped", "frames given up", ["why"], registry=self.registry)
-        self._late = Counter(
-            "ndp_edge_late", "verdicts after their deadline", registry=self.registry
-        )
-        self._errors = Counter(
-            "ndp_edge_not_judged", "frames rejected unjudged", registry=self.registry
-        )
         self._latency = Histogram(
             "ndp_edge_latency_seconds",
             "time per stage; total runs from capture to the line in results.jsonl",
@@ -74,26 +66,15 @@ class Metrics(Onlooker):
             buckets=BUCKETS,
             registry=self.registry,
         )
-        for verdict in ("ok", "reject"):  # a series that is there from the start has a rate
-            self._frames.labels(verdict)
         self.registry.register(_asked(recent, drift, remotes, threshold))
 
     def verdict(self, seen: Seen) -> None:
-        """Count a frame and its times."""
-        line = seen.line
-        self._frames.labels(line["verdict"]).inc()
-        if line.get("late"):
-            self._late.inc()
-        if line.get("error") is not None:
-            self._errors.inc()
+        """Take its times."""
+        if seen.line.get("error") is not None:
             return
-        for stage, ms in line["latency_ms"].items():
+        for stage, ms in seen.line["latency_ms"].items():
             if stage in STAGES:
                 self._latency.labels(stage).observe(ms / 1e3)
-
-    def dropped(self, name: str, time: float, why: str) -> None:
-        """Count a drop."""
-        self._lost.labels(why).inc()
 
     def text(self) -> bytes:
         """The text exposition format, version 0.0.4."""
@@ -103,7 +84,7 @@ class Metrics(Onlooker):
         return data
 
 
-class MetricsServer(Onlooker):
+class MetricsServer(Observer):
     """An observer that serves /metrics on a port of its own.
 
     Args:
@@ -113,6 +94,8 @@ class MetricsServer(Onlooker):
     Raises:
         InputError: the port is taken or the host is none of this machine's.
     """
+
+    pictures = False
 
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
         from prometheus_client import start_http_server
@@ -148,9 +131,20 @@ def _asked(
 
 
 def _line(recent: Recent, threshold: float) -> Iterator[Metric]:
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    told = recent.report(ticks=0)
+    told = recent.report()
+    frames = CounterMetricFamily("ndp_edge_frames", "frames with a verdict", labels=["verdict"])
+    for verdict in ("ok", "reject"):  # a series that is there from the start has a rate
+        frames.add_metric([verdict], told[verdict])
+    yield frames
+    dropped = CounterMetricFamily("ndp_edge_dropped", "frames given up", labels=["why"])
+    for why, count in told["drops"].items():
+        dropped.add_metric([why], count)
+    yield dropped
+    late, errors = "verdicts after their deadline", "frames rejected unjudged"
+    yield CounterMetricFamily("ndp_edge_late", late, value=told["late"])
+    yield CounterMetricFamily("ndp_edge_not_judged", errors, value=told["not_judged"])
     values = told["gauges"]
     queues = GaugeMetricFamily("ndp_edge_queue_frames", "frames between stages", labels=["queue"])
     for name in _QUEUES:
@@ -175,14 +169,12 @@ def _scores(recent: Recent, drift: Drift) -> Iterator[Metric]:
         labels=["of", "quantile"],
     )
     samples = recent.window().samples
-    if len(samples):
-        for q in QUANTILES:
-            found.add_metric(["line", str(q)], float(np.quantile(samples, q)))
+    told = {"line": np.quantile(samples, QUANTILES)} if len(samples) else {}
     if drift.baseline is not None:
-        for q in QUANTILES:
-            place = q * (len(drift.baseline.quantiles) - 1)
-            value = np.interp(place, range(len(drift.baseline.quantiles)), drift.baseline.quantiles)
-            found.add_metric(["baseline", str(q)], float(value))
+        told["baseline"] = drift.baseline.at(QUANTILES)
+    for of, values in told.items():
+        for q, value in zip(QUANTILES, values, strict=True):
+            found.add_metric([of, str(q)], float(value))
     yield found
 
 

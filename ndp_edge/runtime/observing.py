@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ class Seen:
         line: the frame's line of results.jsonl (DESIGN section 8), not to be changed.
         image: uint8 [h, w, 3], RGB; None for a frame that could not be read.
         smoothed: float32 [h, w] in [0, 1], the map behind the verdict, at the net's scale:
-            smaller than `image` where the frame was shrunk; None without a judgement.
+            smaller than `image` where the frame was shrunk; None without a judgement, or where
+            no observer looks at `pictures`.
     """
 
     line: dict[str, Any]
@@ -34,8 +36,14 @@ class Seen:
     smoothed: NDArray[np.float32] | None
 
 
-class Observer(Protocol):
-    """Sees everything that leaves the line. No method may block or raise."""
+class Observer:
+    """Sees everything that leaves the line; this base does nothing. No method may block or raise.
+
+    Attributes:
+        pictures: it looks at `Seen.smoothed`; where nobody does, the map is not copied for them.
+    """
+
+    pictures = True
 
     def verdict(self, seen: Seen) -> None:
         """A frame was judged, and its line is written."""
@@ -50,20 +58,8 @@ class Observer(Protocol):
         """The run is over; nothing but `close` is called afterwards."""
 
 
-class Onlooker:
-    """An observer that does nothing: a base for those who care about some of it."""
-
-    def verdict(self, seen: Seen) -> None:
-        """A frame was judged."""
-
-    def dropped(self, name: str, time: float, why: str) -> None:
-        """A frame was given up."""
-
-    def gauges(self, values: Mapping[str, float]) -> None:
-        """About once a second."""
-
-    def close(self) -> None:
-        """The run is over."""
+TURNS = 5
+"""Turns of the threshold that `Control` remembers."""
 
 
 class Control:
@@ -75,32 +71,45 @@ class Control:
 
     def __init__(self, threshold: float) -> None:
         self._lock = threading.Lock()
-        self._threshold = _checked(threshold)
+        self._threshold = checked(threshold)
         self._audit: list[dict[str, Any]] = []
+        self._turns: deque[dict[str, Any]] = deque(maxlen=TURNS)
 
     @property
     def threshold(self) -> float:
         """Reject if and only if score > threshold."""
         return self._threshold
 
-    def set_threshold(self, value: float, who: str) -> None:
+    def set_threshold(self, value: float, who: str, expected: float | None = None) -> None:
         """Turn the threshold; frames judged from now on use it.
 
         Args:
             value: the new one, in [0, 1].
             who: goes into the audit entry in results.jsonl.
+            expected: what the person saw; somebody else may have turned it meanwhile. None
+                does not care.
 
         Raises:
-            InputError: not a number in [0, 1].
+            InputError: not a number in [0, 1], or no longer at `expected`.
         """
-        value = _checked(value)
-        with self._lock:
+        value = checked(value)
+        with self._lock:  # two at once: the second sees what the first did
+            if expected is not None and expected != self._threshold:
+                raise InputError(
+                    f"the threshold was turned to {self._threshold:g} meanwhile; look again"
+                )
             if value == self._threshold:
                 return
             stamp = round(time.time(), 6)
-            turn = {"from": self._threshold, "to": value, "who": str(who)}
-            self._audit.append({"audit": "threshold", "time": stamp, **turn})
+            turn = {"time": stamp, "from": self._threshold, "to": value, "who": str(who)}
+            self._audit.append({"audit": "threshold", **turn})
+            self._turns.append(turn)
             self._threshold = value
+
+    def turns(self) -> list[dict[str, Any]]:
+        """The last `TURNS` turns (time, from, to, who), newest first."""
+        with self._lock:
+            return list(self._turns)[::-1]
 
     def read(self) -> tuple[float, list[dict[str, Any]]]:
         """The threshold, and what was done to it since the last call, oldest first.
@@ -113,7 +122,12 @@ class Control:
             return self._threshold, taken
 
 
-def _checked(value: float) -> float:
+def checked(value: Any) -> float:
+    """`value` as a threshold.
+
+    Raises:
+        InputError: not a number in [0, 1].
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"threshold {value!r}: give a number in [0, 1]")
     if not 0 <= value <= 1:  # neither is NaN

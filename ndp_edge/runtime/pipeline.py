@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from ndp_edge.engines.base import Engine
 from ndp_edge.runtime.channel import Channel, ClosedError
 from ndp_edge.runtime.cutting import cut
+from ndp_edge.runtime.engine import requests
 from ndp_edge.runtime.feeding import DropPolicy, Feeder
 from ndp_edge.runtime.inferring import Inferring
 from ndp_edge.runtime.inspect import Judge
@@ -68,7 +69,7 @@ class Pipeline:
         deadline_ms: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.in_flight = in_flight or engine.lanes + 1
+        self.in_flight = requests(engine, in_flight)
         self._batch = engine.batch
         self._source = source
         self._layout = layout

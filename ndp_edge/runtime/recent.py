@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge.runtime.baseline import one_score
-from ndp_edge.runtime.observing import Onlooker, Seen
+from ndp_edge.runtime.observing import Observer, Seen
 
 KEEP = 2000
 """Frames in the window."""
+
+TICKS = 120
+"""Verdicts that are told one by one."""
 
 RATE_SECONDS = 10.0
 """Frames per second are counted over so long."""
@@ -31,25 +34,25 @@ class Window:
         samples: float64 [n], of single pictures: the frame's score, or that of one of its
             tiles (`baseline.one_score`).
         ms: float64 [n], from capture to the line in results.jsonl.
-        frames: frames that have left the line since it began, judged or not.
     """
 
     scores: NDArray[np.float64]
     samples: NDArray[np.float64]
     ms: NDArray[np.float64]
-    frames: int
 
     def above(self, threshold: float) -> int:
         """How many of the frames a threshold rejects."""
         return int((self.scores > threshold).sum())
 
 
-class Recent(Onlooker):
+class Recent(Observer):
     """An observer; its readers may be in any thread.
 
     Args:
         keep: frames in the window.
     """
+
+    pictures = False
 
     def __init__(self, keep: int = KEEP) -> None:
         self._lock = threading.Lock()
@@ -91,21 +94,18 @@ class Recent(Onlooker):
     def window(self) -> Window:
         """A copy of the window."""
         with self._lock:
-            rows, frames = list(self._judged), self._counts["frames"]
+            rows = list(self._judged)
         table = np.array(rows, np.float64).reshape(-1, 3)
-        return Window(table[:, 0], table[:, 1], table[:, 2], frames)
+        return Window(table[:, 0], table[:, 1], table[:, 2])
 
-    def report(self, ticks: int = 120) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Counts for people.
-
-        Args:
-            ticks: how many of the last verdicts are named one by one.
 
         Returns:
             frames, ok, reject, not_judged, late, dropped, drops (why -> count), in_a_row
             (rejects since the last ok), idle (seconds since the last verdict, or None), fps
             (over `RATE_SECONDS`), recent ({n, reject}: verdicts in the window), ticks (one
-            letter a frame, "o" or "r", oldest first), gauges.
+            letter for each of the last `TICKS` frames, "o" or "r", oldest first), gauges.
         """
         with self._lock:
             now = time.monotonic()
@@ -122,7 +122,7 @@ class Recent(Onlooker):
                 "idle": now - self._arrivals[-1] if self._arrivals else None,
                 "fps": self._fps(fresh, now),
                 "recent": {"n": len(verdicts), "reject": sum(verdicts)},
-                "ticks": "".join("r" if rejected else "o" for rejected in verdicts[-ticks:]),
+                "ticks": "".join("r" if rejected else "o" for rejected in verdicts[-TICKS:]),
                 "gauges": dict(self._values),
             }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ndp_edge.console import info, plain
-from ndp_edge.runtime.observing import Onlooker, Seen
+from ndp_edge.runtime.observing import Observer, Seen
 
 ROOM = 1000
 """Verdicts that may wait for a receiver."""
@@ -46,7 +46,7 @@ class Sender(Protocol):
         """Let go of the connection."""
 
 
-class Remote(Onlooker):
+class Remote(Observer):
     """An observer that sends each verdict's line of results.jsonl as JSON.
 
     Args:
@@ -58,6 +58,8 @@ class Remote(Onlooker):
         grace: seconds for what still waits at the end.
         tell: takes a line for the log when a receiver fails and when it is back.
     """
+
+    pictures = False
 
     def __init__(
         self,

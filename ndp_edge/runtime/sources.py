@@ -155,7 +155,7 @@ class ListSource(FileSource):
         super().__init__(path.parent, names, skip, limit, pixel)
 
 
-def read_file(path: Path, name: str, pixel: str) -> Captured:
+def read_file(path: Path, name: str, pixel: str = "auto") -> Captured:
     """One picture file as a frame."""
     stamp, began = time.time(), time.perf_counter()
     frame, error = None, None

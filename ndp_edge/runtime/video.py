@@ -15,22 +15,6 @@ from ndp_edge.types import Frame
 if TYPE_CHECKING:
     import cv2
 
-SUFFIXES = (
-    ".avi",
-    ".mp4",
-    ".mkv",
-    ".mov",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".webm",
-    ".wmv",
-    ".ts",
-    ".mjpg",
-    ".mjpeg",
-)
-"""What is taken for a video by its name."""
-
 MISSING = 2
 """Frames that a file may have less than its header says: some containers only estimate."""
 
@@ -75,8 +59,10 @@ class VideoSource:
         self._limit = limit
         self._pixel = pixel
         self._closed = False
+        import cv2
+
         capture = self._open()
-        self._told = int(capture.get(_prop("FRAME_COUNT")))  # often -1 or nonsense in streams
+        self._told = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # often -1 or nonsense in streams
         capture.release()
 
     def __iter__(self) -> Iterator[Captured]:
@@ -126,9 +112,3 @@ class VideoSource:
             "damaged, copy it again from its source"
         )
         return Captured(name, stamp, None, error, 0.0)
-
-
-def _prop(name: str) -> int:
-    import cv2
-
-    return int(getattr(cv2, f"CAP_PROP_{name}"))

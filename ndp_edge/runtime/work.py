@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ class Slot:
     def fit(self, plan: Plan, size: int) -> None:
         """Make room: tiles uint8 and maps float32 [count, size, size], smoothed [plan.shape]."""
         cut = (plan.count, size, size)
-        if not plan.needs_tiles:
+        if plan.origins is None:
             self.tiles = None
         elif self.tiles is None or self.tiles.shape[:3] != cut:
             self.tiles = np.empty((*cut, 3), np.uint8)
@@ -105,6 +106,13 @@ class Work:
     smoothed: NDArray[np.float32] | None = None
     audit: list[dict[str, Any]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, captured: Captured) -> Work:
+        """What the source has just handed over."""
+        now = time.perf_counter()
+        times = {"read": captured.read_ms}
+        return cls(captured, now - 1e-3 * captured.read_ms, now, times=times)
 
     @property
     def name(self) -> str:

@@ -124,7 +124,9 @@ class Writer:
         self._results.append(line)
         self._summary.add(line)
         if self._observers:
-            kept = None if smoothed is None else smoothed.copy()
+            kept = None
+            if smoothed is not None and any(observer.pictures for observer in self._observers):
+                kept = smoothed.copy()
             seen = Seen(line, None if frame is None else frame.image, kept)
             for observer in list(self._observers):
                 self._tell(observer, observer.verdict, seen)

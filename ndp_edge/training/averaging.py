@@ -6,6 +6,8 @@ the middle (Polyak and Juditsky 1992; Tarvainen and Valpola 2017). Not in the pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,13 +25,17 @@ class Average:
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        def mean(average: Tensor, now: Tensor, n: Tensor | int) -> Tensor:
-            kept = min(decay, (1 + int(n)) / (10 + int(n)))
-            if not average.is_floating_point():  # batch norm's counter
-                return now
-            return average + (now - average) * (1 - kept)
+        # All tensors at once: n may be on a device, and reading it waits for that.
+        def mean(averages: Sequence[Tensor], now: Sequence[Tensor], n: Tensor | int) -> None:
+            step = int(n)
+            kept = min(decay, (1 + step) / (10 + step))
+            for average, value in zip(averages, now, strict=True):
+                if average.is_floating_point():
+                    average.add_((value - average) * (1 - kept))
+                else:  # batch norm's counter
+                    average.copy_(value)
 
-        self._model = AveragedModel(net, avg_fn=mean, use_buffers=True)
+        self._model = AveragedModel(net, multi_avg_fn=mean, use_buffers=True)
 
     def update(self, net: nn.Module) -> None:
         """Take in the weights and batch-norm statistics after one step."""

@@ -20,7 +20,7 @@ from ndp_edge import run
 from ndp_edge.errors import InputError
 from ndp_edge.run_watching import Watch
 from ndp_edge.runtime.linelog import LineLog
-from ndp_edge.runtime.observing import Seen
+from ndp_edge.runtime.observing import Observer, Seen
 from ndp_edge.runtime.sources import Captured
 from ndp_edge.types import Frame
 
@@ -143,7 +143,7 @@ def test_a_disk_that_hangs_makes_nothing_grow(
     assert len(camera.taken) == 200
 
 
-class Watcher:
+class Watcher(Observer):
     """An observer that writes down what it is told, and may break."""
 
     def __init__(self, breaks: bool = False) -> None:

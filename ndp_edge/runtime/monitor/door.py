@@ -12,6 +12,9 @@ from io import BufferedIOBase
 from typing import Any
 from urllib.parse import urlsplit
 
+from ndp_edge.errors import InputError
+from ndp_edge.runtime.observing import checked
+
 LARGEST_POST = 2048
 LONGEST_NAME = 40
 
@@ -107,9 +110,10 @@ def in_range(value: Any) -> float:
     Raises:
         Refusal: not a number in [0, 1].
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise Refusal(400, "threshold: give a number from 0 to 1")
-    return float(value)
+    try:
+        return checked(value)
+    except InputError as error:
+        raise Refusal(400, str(error)) from error
 
 
 def _place(origin: str) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge import heat
-from ndp_edge.runtime.observing import Onlooker, Seen
+from ndp_edge.runtime.observing import Observer, Seen
 
 SIDE = 480
 """Longest side in pixels of a picture that is kept."""
@@ -99,7 +99,7 @@ class Shot:
         }
 
 
-class Gallery(Onlooker):
+class Gallery(Observer):
     """An observer; its readers may be in any thread.
 
     Every reject gets into the strip while they come slower than the thread works; the newest

@@ -10,6 +10,7 @@ import importlib.resources
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +30,7 @@ from ndp_edge.runtime.monitor.door import (
 )
 from ndp_edge.runtime.monitor.gallery import KINDS
 from ndp_edge.runtime.monitor.view import View
-from ndp_edge.runtime.observing import Onlooker
+from ndp_edge.runtime.observing import Observer
 
 CONNECTIONS = 48
 """Answered at once; more are turned away."""
@@ -57,7 +58,7 @@ _HEADERS = {
 }
 
 
-class MonitorServer(Onlooker):
+class MonitorServer(Observer):
     """Serves a view until it is closed.
 
     Args:
@@ -69,6 +70,8 @@ class MonitorServer(Onlooker):
     Raises:
         InputError: the port is taken, or the host is none of this machine's.
     """
+
+    pictures = False
 
     def __init__(
         self,
@@ -149,7 +152,9 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A viewer that hung up is no news."""
+        """A viewer that hung up is no news; anything else is a bug of ours, and told."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -223,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         turn = read_turn(self.headers, self.rfile)
         who = f"{turn.who or 'somebody'} ({self.client_address[0]})"
         try:
-            self.view.turn(turn.threshold, turn.expected, who)
+            self.view.control.set_threshold(turn.threshold, who, turn.expected)
         except InputError as error:
             raise Refusal(409, str(error)) from error
         self._json({"threshold": self.view.control.threshold})

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndp_edge.errors import InputError
 from ndp_edge.metrics import latency
 from ndp_edge.runtime.baseline import Baseline, Drift
 from ndp_edge.runtime.monitor.gallery import Gallery
@@ -23,7 +19,6 @@ from ndp_edge.runtime.remote import Remote
 
 BINS = 50
 _TOPS = (0.05, 0.1, 0.2, 0.5, 1.0)
-_AUDIT = 5
 
 
 @dataclass
@@ -51,19 +46,14 @@ class View:
     read_only: bool = False
     remotes: Sequence[Remote] = ()
     run: str = field(default_factory=lambda: secrets.token_hex(4))
-    _turns: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_AUDIT))
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def state(self) -> dict[str, Any]:
         """Everything on the page. Times are seconds since the epoch, latencies ms."""
         window = self.recent.window()
         last, rejects = self.gallery.shots()
         threshold = self.control.threshold
-        with self._lock:
-            turns = list(self._turns)
         return {
             "run": self.run,
-            "now": time.time(),
             "source": self.source,
             "bundle": self.bundle[:12],
             "deadline_ms": self.deadline_ms,
@@ -78,7 +68,7 @@ class View:
             "last": [shot.describe() for shot in last],
             "rejects": [shot.describe() for shot in rejects],
             "remotes": [remote.report() for remote in self.remotes],
-            "turns": turns[::-1],
+            "turns": self.control.turns(),
         }
 
     def preview(self, threshold: float) -> dict[str, Any]:
@@ -93,8 +83,6 @@ class View:
         before, after = window.above(now), window.above(threshold)
         baseline = self.drift.baseline
         return {
-            "threshold": threshold,
-            "from": now,
             "frames": len(window.scores),
             "now": before,
             "then": after,
@@ -104,27 +92,6 @@ class View:
             "baseline_now": None if baseline is None else baseline.rejected(now),
             "baseline_then": None if baseline is None else baseline.rejected(threshold),
         }
-
-    def turn(self, threshold: float, expected: float | None, who: str) -> None:
-        """Turn the threshold.
-
-        Args:
-            threshold: the new one.
-            expected: what the person saw; somebody else may have turned it meanwhile. None
-                does not care.
-            who: for the audit line.
-
-        Raises:
-            InputError: not in [0, 1], or no longer at `expected`.
-        """
-        with self._lock:  # two at once: the second sees what the first did
-            before = self.control.threshold
-            if expected is not None and expected != before:
-                raise InputError(f"the threshold was turned to {before:g} meanwhile; look again")
-            self.control.set_threshold(threshold, who)
-            if threshold != before:
-                turn = {"time": time.time(), "from": before, "to": threshold, "who": who}
-                self._turns.append(turn)
 
 
 def histogram(window: Window, baseline: Baseline | None, threshold: float) -> dict[str, Any]:
