@@ -15,84 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndp_edge import checkpoint
-from ndp_edge.console import add_json_option, emit_json, info, run_verb
+from ndp_edge.console import emit_json, info, run_verb
 from ndp_edge.data.folder import Sample, load_images, open_dataset
 from ndp_edge.data.splits import Splits, split
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.image import is_gray, read_image
-from ndp_edge.model.config import PRESETS, NdpConfig, preset
-from ndp_edge.training.options import AMP, STATE_NAME, TrainOptions, same_run
+from ndp_edge.model.config import NdpConfig, preset
+from ndp_edge.training.command import parser, read_options
+from ndp_edge.training.options import STATE_NAME, TrainOptions, same_run
 from ndp_edge.training.origin import qat_options, read_origin, refuse_fixed, refuse_other_data
+from ndp_edge.training.reference import choose
 
 if TYPE_CHECKING:
     from ndp_edge.training.loop import Trainer
     from ndp_edge.training.qat import Finetuner
-
-PAPER_EPOCHS = (400, 200)
-PAPER_LR = 1e-4
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m ndp_edge.train", description=__doc__)
-    p.add_argument("--data", type=Path, help="MVTec-style folder; without it, the built-in surface")
-    p.add_argument("--out", type=Path, required=True, help="folder of the run")
-    p.add_argument("--qat", type=Path, metavar="RUN",
-                   help="fine-tune this finished run for INT8, on the same --data")  # fmt: skip
-    p.add_argument("--preset", default="nano", choices=PRESETS)
-    length = p.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, nargs=2, metavar=("N1", "N2"), help="default 400 200")
-    length.add_argument("--steps", type=int, nargs="+", metavar="N",
-                        help="two numbers; with --qat one, default 200")  # fmt: skip
-    p.add_argument("--batch-size", type=int, default=4)
-    p.add_argument("--lr", type=float, help="default 1e-4; of --qat: 2e-5")
-    p.add_argument("--schedule", choices=("constant", "cosine"),
-                   help="default constant; of --qat: cosine")  # fmt: skip
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--amp", default="none", choices=AMP,
-                   help="bf16: faster where the machine has bfloat16 arithmetic")  # fmt: skip
-    p.add_argument("--ema", type=float, default=0.0, metavar="DECAY",
-                   help="end each phase in its weights' running average; 0.995")  # fmt: skip
-    p.add_argument("--image-size", type=int, default=256)
-    p.add_argument("--crop", type=int, help="side of random training crops; default: whole images")
-    p.add_argument("--softmax-scale", type=float, default=1.0, help="1.0 is the paper's eq. 4")
-    p.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
-    p.add_argument("--perceptual", default="auto", choices=("auto", "vgg16", "none"))
-    p.add_argument("--perceptual-layers", default="first5", choices=("first5", "block-heads"))
-    p.add_argument("--vgg-weights", type=Path, help="torchvision's vgg16 file")
-    p.add_argument("--anomaly-source", type=Path, help="folder of pictures to paste as defects")
-    p.add_argument("--opacity", type=float, nargs=2, default=(1.0, 1.0), metavar=("LOW", "HIGH"),
-                   help="opacity range of pasted defects; 1 1 is the paper")  # fmt: skip
-    p.add_argument("--structural", type=float, default=0.0, metavar="SHARE",
-                   help="share of defects made of the surface itself; 0: the paper")  # fmt: skip
-    p.add_argument("--lines", type=float, default=0.0, metavar="SHARE",
-                   help="share of defects that are thin lines; 0: the paper")  # fmt: skip
-    p.add_argument("--save-every", type=int, default=200, help="steps")
-    p.add_argument("--sample-every", type=int, default=500, help="steps")
-    p.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
-    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add_json_option(p)
-    return p
-
-
-def read_options(args: argparse.Namespace, images: int) -> TrainOptions:
-    """Command line to options; epochs become steps of `images` good pictures."""
-    per_epoch = -(-images // max(1, args.batch_size))
-    epochs = args.epochs or PAPER_EPOCHS
-    if args.steps and len(args.steps) != 2:
-        raise InputError(f"--steps takes two numbers, N1 and N2, not {len(args.steps)}")
-    steps = tuple(args.steps) if args.steps else (epochs[0] * per_epoch, epochs[1] * per_epoch)
-    crop = args.crop or args.image_size
-    if crop > args.image_size:
-        raise InputError(f"--crop {crop} is larger than --image-size {args.image_size}")
-    return TrainOptions(
-        steps=steps, batch_size=args.batch_size, lr=PAPER_LR if args.lr is None else args.lr,
-        schedule=args.schedule or "constant", crop=crop,
-        opacity=tuple(args.opacity), structural=args.structural, lines=args.lines,
-        seed=args.seed,
-        amp=args.amp, ema=args.ema, perceptual=args.perceptual,
-        perceptual_layers=args.perceptual_layers, save_every=args.save_every,
-        sample_every=args.sample_every,
-    )  # fmt: skip
 
 
 def read_sources(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
@@ -122,7 +58,7 @@ def read_sources(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
 
 
 def describe(
-    splits: Splits, train: list[Sample], root: Path, options: TrainOptions
+    splits: Splits, train: list[Sample], root: Path, options: TrainOptions, reference: Sample
 ) -> dict[str, Any]:
     """What the checkpoint says about its training; `build` refuses data that stands here."""
     return {
@@ -131,8 +67,8 @@ def describe(
         "images": len(train),
         "split_seed": splits.seed,
         "split_digest": splits.digest,
-        "reference": train[0].name,
-        "reference_hash": splits.hashes[train[0].name],
+        "reference": reference.name,
+        "reference_hash": splits.hashes[reference.name],
         "seed": options.seed,
         "options": dataclasses.asdict(options),
     }
@@ -200,13 +136,16 @@ def two_phases(args: argparse.Namespace, device: str) -> Trainer:
     prepare_out(args.out, resume=args.resume)
     _announce(config, options, root, len(samples), device)
     info(f"perceptual loss: {told}")
-    record = describe(splits, samples, root, options) | {
+    chosen = choose(images, options.reference)
+    record = describe(splits, samples, root, options, samples[chosen]) | {
         "perceptual": told,
         "anomaly_source": _name(args.anomaly_source),
     }
+    batches = Batches(images, sources, options, gray=config.gray and not options.colour)
+    identity = same_run(options, config.to_json(), splits.digest["train"])
     run = Run(
-        args.out, config, options, Batches(images, sources, options, gray=config.gray), images[0],
-        perceptual, same_run(options, config.to_json(), splits.digest["train"]), record, device,
+        args.out, config, options, batches, images[chosen], perceptual, identity, record, device,
+        workers=args.workers, compile=args.compile,
     )  # fmt: skip
     return Trainer(run, resume=args.resume)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,3 +103,25 @@ def test_perlin_is_smooth_and_vanishes_at_its_lattice() -> None:
     assert np.allclose(noise[::32, ::16], 0, atol=1e-6)
     assert np.abs(np.diff(noise, axis=1)).max() < 0.25
     assert 0.3 < np.abs(noise).max() <= 1.5
+
+
+@given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 9))
+def test_perlin_is_its_definition(seed: int, down: int, across: int) -> None:
+    """A pixel is the interpolation, with Perlin's fade, of four corners' gradient products."""
+    noise = perlin(24, (down, across), np.random.default_rng(seed))
+    angles = np.random.default_rng(seed).uniform(0, 2 * np.pi, (down + 1, across + 1))
+
+    def fade(t: float) -> float:
+        return t**3 * (t * (t * 6 - 15) + 10)
+
+    for y, x in np.random.default_rng(seed + 1).integers(0, 24, (5, 2)):
+        v, u = y * down / 24, x * across / 24
+        i, j = min(int(v + 1e-6), down - 1), min(int(u + 1e-6), across - 1)
+        v, u = v - i, u - j
+        corners = [
+            np.sin(angles[i + a, j + b]) * (v - a) + np.cos(angles[i + a, j + b]) * (u - b)
+            for a in (0, 1) for b in (0, 1)
+        ]  # fmt: skip
+        top = corners[0] + fade(u) * (corners[1] - corners[0])
+        bottom = corners[2] + fade(u) * (corners[3] - corners[2])
+        assert noise[y, x] == pytest.approx(np.sqrt(2) * (top + fade(v) * (bottom - top)), abs=1e-4)

@@ -26,14 +26,15 @@ MASK_LEVEL = 0.5
 def perlin(size: int, cells: tuple[int, int], rng: Rng) -> Image:
     """Perlin noise [size, size], float32, about [-1, 1], with `cells` cells per axis (y, x)."""
     angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
-    grad = np.stack([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
+    sin, cos = np.sin(angles).astype(np.float32), np.cos(angles).astype(np.float32)
     axes = [np.arange(size, dtype=np.float32) * (c / size) for c in cells]
     cell = [np.minimum(a.astype(np.int64), c - 1) for a, c in zip(axes, cells, strict=True)]
     frac = [a - c for a, c in zip(axes, cell, strict=True)]
 
     def corner(dy: int, dx: int) -> Image:
-        g = grad[np.ix_(cell[0] + dy, cell[1] + dx)]
-        dot = g[..., 0] * (frac[0][:, None] - dy) + g[..., 1] * (frac[1][None, :] - dx)
+        # Rows, then columns: indexing both at once takes ten times as long.
+        y, x = (g.take(cell[0] + dy, 0).take(cell[1] + dx, 1) for g in (sin, cos))
+        dot = y * (frac[0][:, None] - dy) + x * (frac[1][None, :] - dx)
         return np.asarray(dot, np.float32)
 
     fade_y, fade_x = (f**3 * (f * (f * 6 - 15) + 10) for f in frac)

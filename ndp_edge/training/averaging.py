@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -29,11 +30,10 @@ class Average:
         def mean(averages: Sequence[Tensor], now: Sequence[Tensor], n: Tensor | int) -> None:
             step = int(n)
             kept = min(decay, (1 + step) / (10 + step))
-            for average, value in zip(averages, now, strict=True):
-                if average.is_floating_point():
-                    average.add_((value - average) * (1 - kept))
-                else:  # batch norm's counter
-                    average.copy_(value)
+            if averages[0].is_floating_point():  # torch sorts the tensors by their dtype
+                torch._foreach_lerp_(list(averages), list(now), 1 - kept)
+            else:  # batch norm's counter
+                torch._foreach_copy_(list(averages), list(now))
 
         self._model = AveragedModel(net, multi_avg_fn=mean, use_buffers=True)
 

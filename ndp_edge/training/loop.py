@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,16 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ndp_edge import checkpoint
 from ndp_edge.errors import NdpError
-from ndp_edge.losses import joint
 from ndp_edge.model.config import NdpConfig
 from ndp_edge.model.network import NDPNet, combine
 from ndp_edge.training.averaging import Average
-from ndp_edge.training.batches import Batch, Batches, as_unit, nchw
+from ndp_edge.training.batches import Batches, as_unit, nchw
 from ndp_edge.training.log import MetricsLog, sample_sheet
 from ndp_edge.training.options import STATE_NAME, TrainOptions
 from ndp_edge.training.perceptual import Perceptual
 from ndp_edge.training.phases import Parts, phase_one, phase_two, set_phase
 from ndp_edge.training.state import SavedState, save_state
+from ndp_edge.training.stepping import Steps, Told, as_tensor, make_optimiser
 
 
 @dataclass
@@ -38,6 +39,9 @@ class Run:
         perceptual: the loss of eq. 13 and 16, or None.
         identity: text that a state must carry to be resumed.
         record: what the checkpoint says about its training.
+        device: "cpu" or "cuda".
+        workers: processes that make batches; 0 is a thread of this one.
+        compile: put the net's parts through torch.compile.
     """
 
     folder: Path
@@ -49,6 +53,8 @@ class Run:
     identity: str
     record: dict[str, Any]
     device: str = "cpu"
+    workers: int = 0
+    compile: bool = False
 
 
 class Trainer:
@@ -61,12 +67,16 @@ class Trainer:
         phase: the phase to begin with, counted from 0.
     """
 
+    capture = True
+    """Whether `_parts` may be captured in a CUDA graph."""
+
     def __init__(
         self, run: Run, *, resume: bool, net: NDPNet | None = None, phase: int = 0
     ) -> None:
         self.run = run
         torch.manual_seed(run.options.seed)
         net = NDPNet(run.config) if net is None else net
+        torch.backends.cudnn.benchmark = True  # shapes stay as they are
         self.net: NDPNet = net.to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.perceptual is not None:
             run.perceptual.to(run.device)
@@ -92,15 +102,17 @@ class Trainer:
     def _phase(self, stopped: Callable[[], bool]) -> bool:
         o = self.run.options
         parameters = self._enter()
-        optimiser = torch.optim.Adam(parameters, o.lr, weight_decay=o.weight_decay)
+        optimiser = make_optimiser(parameters, o, self.run.device)
         if self.saved is not None:
             self.saved.restore_optimiser(optimiser)
         average = self._average()
+        device = self.run.device
+        steps = Steps(self._parts, optimiser, o.amp, device, capture=self.capture)
         total = o.steps[self.phase]
         bar = tqdm(total=total, initial=self.step, desc=f"phase {self.phase + 1}", unit="step")
         with bar:
-            for batch in self.run.batches.stream(self.phase, self.step):
-                losses = self._step(batch, optimiser)
+            for batch in self.run.batches.stream(self.phase, self.step, self.run.workers):
+                losses = self._tell(steps(batch, o.learning_rate(self.phase, self.step)))
                 if average is not None:
                     average.update(self.net)
                 bar.update()
@@ -119,6 +131,9 @@ class Trainer:
         if self.phase == 1 and self.step == 0:
             image = torch.from_numpy(nchw([as_unit(self.run.reference)])).to(self.run.device)
             self.net.set_reference(image)
+        if self.run.compile:
+            for module in (self.net.encoder, *self.net.rbam, self.net.decoder, self.net.msdsm):
+                module.compile(dynamic=False)
         return parameters
 
     def _average(self) -> Average | None:
@@ -139,34 +154,25 @@ class Trainer:
         maps = combine(out.logits, self.run.config.map_weights)
         return parts, [bad, out.reconstruction, maps, mask]
 
-    def _step(self, batch: Batch, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    def _tell(self, told: Told) -> dict[str, float]:
+        """The step's losses, checked and written down; now and then a sample sheet."""
         o = self.run.options
-        for group in optimiser.param_groups:
-            group["lr"] = o.learning_rate(self.phase, self.step)
-        good, bad, mask = (self._tensor(x) for x in (batch.good, batch.bad, batch.mask))
-        with torch.autocast(self.run.device, torch.bfloat16, enabled=o.amp == "bf16"):
-            parts, rows = self._parts(good, bad, mask)
-        loss = joint(parts)
-        if not bool(torch.isfinite(loss)):
+        values = dict(zip(told.names, told.values.tolist(), strict=True))
+        if not math.isfinite(values["total"]):
             raise NdpError(
-                f"the loss of phase {self.phase + 1}, step {self.step} is {float(loss)}; "
+                f"the loss of phase {self.phase + 1}, step {self.step} is {values['total']}; "
                 "lower --lr and resume from the last saved state"
             )
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimiser.step()
-        values = {k: float(v.detach()) for k, v in (parts | {"total": loss}).items()}
         offset = sum(o.steps[: self.phase])
         self.log.write(self.phase, self.step, values, offset)
-        if rows and self.step % o.sample_every == 0:
-            sheet = sample_sheet(rows)
+        if told.rows and self.step % o.sample_every == 0:
+            sheet = sample_sheet(told.rows)
             name = f"step-{offset + self.step:06d}.png"
             self.log.picture(self.run.folder / "samples" / name, sheet, offset + self.step)
         return values
 
     def _tensor(self, array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
-        tensor = torch.from_numpy(array).to(self.run.device, non_blocking=True)
-        return tensor.contiguous(memory_format=torch.channels_last)
+        return as_tensor(array, self.run.device)
 
     def _save(self, optimiser: torch.optim.Optimizer, average: Average | None) -> None:
         """State first: a kill between the two leaves a checkpoint one interval older.

@@ -10,6 +10,7 @@ from ndp_edge.errors import InputError
 
 STATE_NAME = "state.safetensors"
 AMP = ("none", "bf16")
+REFERENCES = ("first", "typical")
 # What may differ between a run and its resumption without making it another run.
 FREE = frozenset({"save_every", "sample_every", "perceptual"})
 
@@ -26,6 +27,11 @@ class TrainOptions:
     structural: share of defects made from the surface itself (blurred, turned, shifted, dimmed)
         instead of a pasted picture; 0 is the paper.
     lines: share of defects that are thin dimmed or lit lines; 0 is the paper.
+    margin: pixels by which phase 2's masks reach beyond the defect, for surfaces whose own masks
+        are coarse; 0 is the paper.
+    colour: defects pasted on a gray surface may have colour.
+    reference: "first" (of the good pictures, by name) or "typical": the one nearest the mean of
+        their gray values' statistics (`reference.choose`).
     seed: of weights, order, crops and defects.
     amp: "none", or "bf16": convolutions and products in bfloat16, weights, optimiser, losses and
         batch-norm statistics in float32.
@@ -44,6 +50,9 @@ class TrainOptions:
     opacity: tuple[float, float] = (1.0, 1.0)
     structural: float = 0.0
     lines: float = 0.0
+    margin: int = 0
+    colour: bool = False
+    reference: str = "first"
     seed: int = 0
     amp: str = "none"
     ema: float = 0.0
@@ -68,6 +77,10 @@ class TrainOptions:
         for name, share in (("structural", self.structural), ("lines", self.lines)):
             if not 0 <= share <= 1:
                 raise InputError(f"{name} {share} must be a share from 0 to 1")
+        if not 0 <= self.margin <= self.crop // 4:
+            raise InputError(f"margin {self.margin} must lie between 0 and a quarter of the crop")
+        if self.reference not in REFERENCES:
+            raise InputError(f"reference {self.reference}: wanted {' or '.join(REFERENCES)}")
         if self.crop < 64 or self.crop % 64:
             raise InputError(f"crop {self.crop} must be a multiple of 64")
 
@@ -86,7 +99,8 @@ class TrainOptions:
 def same_run(options: TrainOptions, config: str, digest: str) -> str:
     """The text that must be equal for a state to be resumed."""
     fixed = {k: v for k, v in asdict(options).items() if k not in FREE}
-    for name in ("ema", "lines"):  # states from before there were such options
-        if not fixed[name]:
+    plain = TrainOptions(steps=options.steps)
+    for name in ("ema", "lines", "margin", "colour", "reference"):
+        if fixed[name] == getattr(plain, name):  # states from before there were such options
             del fixed[name]
     return json.dumps({"options": fixed, "config": config, "data": digest}, sort_keys=True)

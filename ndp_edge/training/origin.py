@@ -16,7 +16,8 @@ from ndp_edge.training.options import TrainOptions
 
 FIXED = (
     "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "ema", "opacity",
-    "structural", "lines", "perceptual", "perceptual_layers", "vgg_weights",
+    "structural", "lines", "margin", "colour", "reference",
+    "perceptual", "perceptual_layers", "vgg_weights",
 )  # fmt: skip
 """Options of `train` that mean nothing to `--qat`: net, crops and defects are the checkpoint's,
 rounding to int8 codes needs float32, and no perceptual term is in its loss."""

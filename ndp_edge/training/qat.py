@@ -74,6 +74,8 @@ class Finetuner(Trainer):
         resume: go on from the state in the run's folder, where there is one.
     """
 
+    capture = False  # rounding reads its ranges from Python
+
     def __init__(self, run: Run, teacher: NDPNet, *, resume: bool) -> None:
         # Ranges and target come from the checkpoint, also where the net is a resumed one.
         self.teacher = teacher.to(run.device).requires_grad_(False).eval()
