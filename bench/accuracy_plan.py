@@ -10,6 +10,9 @@ from typing import Any
 
 from ndp_edge.errors import InputError
 
+ABLATE = "--ablate"
+"""The option of `bench.ablated`: what a net lacks."""
+
 KEYS = {"about", "common", "surfaces", "presets", "recipes", "seeds"}
 
 
@@ -20,7 +23,10 @@ class Cell:
     Attributes:
         surface, preset, recipe, seed: its place in the plan.
         data: folder of photographs; None is the built-in surface.
-        options: of `train`, without --data, --out and --resume.
+        options: of `train`, without --data, --out and --resume; with --ablate of
+            `bench.ablated`.
+        told: the same with "{data}" where the folder of the real surfaces is named: a table may
+            be made on one machine and read on another.
     """
 
     surface: str
@@ -29,6 +35,7 @@ class Cell:
     seed: int
     data: Path | None
     options: tuple[str, ...]
+    told: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -39,6 +46,16 @@ class Cell:
     def where(self) -> list[str]:
         """--data, where it has one."""
         return [] if self.data is None else ["--data", str(self.data)]
+
+    def device(self) -> list[str]:
+        """--device and --threads, where it has them."""
+        told = ((name, self.option(name)) for name in ("--device", "--threads"))
+        return [word for name, value in told if value is not None for word in (name, value)]
+
+    def option(self, name: str) -> str | None:
+        """What follows an option of one value, the last time it is given; None without it."""
+        at = [i for i, word in enumerate(self.options[:-1]) if word == name]
+        return self.options[at[-1] + 1] if at else None
 
 
 def read_plan(path: Path, root: Path | None) -> list[Cell]:
@@ -75,9 +92,9 @@ def read_plan(path: Path, root: Path | None) -> list[Cell]:
         data = root / told["data"] if root is not None and "data" in told else None
         if data is not None and not data.is_dir():
             raise InputError(f"{surface}: no folder {data}")
-        words = [str(word).replace("{data}", str(root)) for word in options]
-        words += ["--preset", preset, "--seed", str(seed)]
-        cells.append(Cell(surface, preset, recipe, int(seed), data, tuple(words)))
+        asked = (*(str(word) for word in options), "--preset", preset, "--seed", str(seed))
+        words = tuple(word.replace("{data}", str(root)) for word in asked)
+        cells.append(Cell(surface, preset, recipe, int(seed), data, words, asked))
     if len({cell.name for cell in cells}) != len(cells):
         raise InputError(f"plan {path}: two of its cells would share a folder; rename a recipe")
     return cells

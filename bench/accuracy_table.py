@@ -34,7 +34,8 @@ def group(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         surface, preset, recipe, seeds, minutes (mean of the trainings), gate_failed (how many
         seeds) and test, tune: precision -> key -> {mean, low, high, n}; keys without a figure
-        are left out.
+        are left out; heads: view -> {test, tune}, each with what `test` has for a precision
+        ({} unless `bench.torch_judge` judged).
     """
     rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for record in records:
@@ -47,12 +48,19 @@ def group(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "recipe": recipe,
             "seeds": sorted(record["seed"] for record in members),
             "minutes": float(np.mean([record["minutes"] for record in members])),
-            "gate_failed": sum(not record["gate_passed"] for record in members),
+            "gate_failed": sum(record["gate_passed"] is False for record in members),
             "test": _spread(record["test"] for record in members),
             "tune": _spread(record["tune"] for record in members),
+            "heads": _heads(members),
         }
         for (surface, preset, recipe), members in rows.items()
     ]
+
+
+def _heads(members: list[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    told = [record.get("heads", {}) for record in members]
+    views = dict.fromkeys(view for heads in told for view in heads)
+    return {view: _spread(heads[view] for heads in told if view in heads) for view in views}
 
 
 def _spread(found: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -86,7 +94,22 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             first = f"{name} ({len(row['seeds'])} x {row['minutes']:.0f} min)" if i == 0 else ""
             cells = [_cell(figures.get(key), rate=key in RATES) for key in LABELS]
             lines.append([first, label, *cells])
-    return f"{markdown_table(lines)}\n\n{PAPER}\n"
+    return "\n\n".join([markdown_table(lines), *_heads_table(rows), f"{PAPER}\n"])
+
+
+def _heads_table(rows: list[dict[str, Any]]) -> list[str]:
+    """The maps of single heads; nothing where none were judged."""
+    lines = [
+        [f"{row['surface']}, {row['preset']}, {row['recipe']}", view, label]
+        + [_cell(figures.get(key), rate=key in RATES) for key in LABELS]
+        for row in rows
+        for view, parts in row["heads"].items()
+        for label, figures in (("FP32", parts.get("test", {})), ("tune, FP32", parts["tune"]))
+    ]
+    if not lines:
+        return []
+    told = "Maps of single MSDSM heads and of all three alike, the same trainings:"
+    return [told, markdown_table([["net", "map", "", *LABELS.values()], *lines])]
 
 
 def _cell(figure: Mapping[str, Any] | None, *, rate: bool) -> str:

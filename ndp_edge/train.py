@@ -27,6 +27,8 @@ from ndp_edge.training.origin import qat_options, read_origin, refuse_fixed, ref
 from ndp_edge.training.reference import choose
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ndp_edge.training.loop import Trainer
     from ndp_edge.training.qat import Finetuner
 
@@ -91,8 +93,8 @@ def prepare_out(out: Path, *, resume: bool) -> None:
         raise InputError(f"--out {out} is not a folder") from error
 
 
-def train(args: argparse.Namespace) -> int:
-    """Train as asked. Returns 0 when finished, 130 when stopped (state saved)."""
+def train(args: argparse.Namespace, kind: Callable[..., Trainer] | None = None) -> int:
+    """Train as asked, by a `kind` of Trainer. Returns 0 finished, 130 stopped (state saved)."""
     try:
         import torch
     except ImportError as error:
@@ -100,7 +102,7 @@ def train(args: argparse.Namespace) -> int:
     device = _device(args.device, torch.cuda.is_available())
     if args.threads:
         torch.set_num_threads(args.threads)
-    trainer = finetuner(args, device) if args.qat else two_phases(args, device)
+    trainer = finetuner(args, device) if args.qat else two_phases(args, device, kind)
     if not trainer.train(_Stop()):
         again = f"--qat {args.qat} " if args.qat else ""
         info(f"stopped; go on with: python -m ndp_edge.train {again}--resume ... --out {args.out}")
@@ -118,8 +120,8 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def two_phases(args: argparse.Namespace, device: str) -> Trainer:
-    """The paper's training, ready to run."""
+def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Trainer:
+    """The paper's training, ready to run, by a `kind` of Trainer; None is the plain one."""
     from ndp_edge.training.batches import Batches
     from ndp_edge.training.loop import Run, Trainer
     from ndp_edge.training.perceptual import make_perceptual
@@ -147,7 +149,8 @@ def two_phases(args: argparse.Namespace, device: str) -> Trainer:
         args.out, config, options, batches, images[chosen], perceptual, identity, record, device,
         workers=args.workers, compile=args.compile,
     )  # fmt: skip
-    return Trainer(run, resume=args.resume)
+    trainer: Trainer = (kind or Trainer)(run, resume=args.resume)
+    return trainer
 
 
 def finetuner(args: argparse.Namespace, device: str) -> Finetuner:

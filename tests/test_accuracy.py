@@ -56,6 +56,11 @@ class Verbs:
                 "metrics": {"fp32": figures, "int8": figures},
             }
             Path(words[words.index("--json") + 1]).write_text(json.dumps(report))
+        if name == "bench.torch_judge":
+            one = {"image_auroc": 0.75, "pixel_auroc": 0.8, "aupro": 0.7}
+            head = {"test": one | {"miss_rate": 0.5}, "tune": one}
+            told = {"test": {"fp32": one}, "tune": {"fp32": one}, "heads": {"AM1": head}}
+            Path(words[words.index("--json") + 1]).write_text(json.dumps(told))
 
 
 @pytest.fixture
@@ -120,6 +125,34 @@ def test_a_verb_that_fails_leaves_no_record_and_is_tried_again(
     assert "other options" in capsys.readouterr().err
 
 
+def test_the_torch_judge_needs_no_build(
+    root: Path, tmp_path: Path, verbs: Verbs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipes = {"whole": ["--ema", "0.5"], "lacking": ["--ablate", "ssim"]}
+    common = ["--device", "cpu", "--threads", "1"]
+    plan = a_plan(tmp_path / "plan.json", common=common, recipes=recipes, seeds=[0])
+    told, out = tmp_path / "t.json", tmp_path / "out"
+    words = [str(plan), "--out", str(out), "--data-root", str(root)]
+    # A net that lacks a part must not be exported as if it were whole.
+    assert accuracy.main(words) == 2
+    assert "--judge torch" in capsys.readouterr().err
+    assert not verbs.calls
+    assert accuracy.main([*words, "--judge", "torch", "--json", str(told)]) == 0
+    names = [name for name, _ in verbs.calls]
+    assert names == ["train", "bench.torch_judge", "bench.ablated", "bench.torch_judge"]
+    judging = " ".join(verbs.calls[1][1])
+    assert f"--data {root / 'cloth'} --device cpu --threads 1 --json" in judging
+    rows = json.loads(told.read_text())["rows"]
+    assert [row["gate_failed"] for row in rows] == [0, 0]
+    text = capsys.readouterr().out
+    assert "| cloth, nano, whole (1 x 0 min) | FP32 | 0.7500 | 0.8000 | 0.7000 | - | - |" in text
+    assert "|  | INT8 | - | - | - | - | - |" in text
+    assert "| cloth, nano, whole | AM1 | FP32 | 0.7500 | 0.8000 | 0.7000 | - | 50.0 % |" in text
+    # What is on record says by whom it was judged.
+    assert accuracy.main([*words, "--only", "whole"]) == 2
+    assert "judged otherwise" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -142,6 +175,7 @@ def test_a_plan_of_real_surfaces_needs_to_know_where_they_are(tmp_path: Path) ->
 
 @pytest.mark.parametrize("plan", sorted(accuracy.PLANS.glob("*.json")), ids=lambda p: p.stem)
 def test_the_plans_that_ship_are_plans(plan: Path, tmp_path: Path) -> None:
+    from ndp_edge.bench import ablated
     from ndp_edge.train import parser, read_options
 
     for name in ("kolektor_sdd", "dagm_class1"):
@@ -149,7 +183,8 @@ def test_the_plans_that_ship_are_plans(plan: Path, tmp_path: Path) -> None:
     cells = read_plan(plan, tmp_path)
     assert len(cells) >= 6
     for cell in cells:
-        args = parser().parse_args([*cell.where(), "--out", "x", *cell.options])
+        reader = ablated.parser() if cell.option("--ablate") else parser()
+        args = reader.parse_args([*cell.where(), "--out", "x", *cell.options])
         assert (args.preset, args.seed) == (cell.preset, cell.seed)
         read_options(args, 100)
 

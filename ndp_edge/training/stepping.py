@@ -70,6 +70,9 @@ class Steps:
         self._capture = capture and device == "cuda"
         stream = torch.cuda.Stream() if self._capture else None  # type: ignore[no-untyped-call]
         self._stream: torch.cuda.Stream | None = stream
+        # Blocking: who waits for the card must not take a core from those who make batches.
+        end = torch.cuda.Event(blocking=True) if self._capture else None  # type: ignore[no-untyped-call]
+        self._end: torch.cuda.Event | None = end
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._told: Told | None = None
@@ -94,7 +97,9 @@ class Steps:
                 told = self._step(given)
         else:
             told = self._replay(given)
-        torch.cuda.current_stream().wait_stream(self._stream)
+        if self._end is not None:
+            self._end.record(self._stream)
+            self._end.synchronize()
         return told
 
     def _replay(self, given: list[Tensor]) -> Told:

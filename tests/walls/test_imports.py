@@ -22,6 +22,7 @@ TORCH_ROOMS = (
         "rig", "judge", "checks", "checks_cuda", "checks_refused", "run_checks",
         "timer", "work", "net", "run_timing",
     )),
+    "ndp_edge.bench.ablated_maps", "ndp_edge.bench.ablated_net",
     *(f"ndp_edge.bench.peers.{part}" for part in (
         "opened", "draem", "draem_train", "stfpm", "efficientad", "patchcore", "resnet",
     )),
