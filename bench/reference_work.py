@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ndp_edge.engines.base import missing
-from ndp_edge.ov_core import cpu_request
+from ndp_edge.errors import MachineError
+from ndp_edge.ov_core import cpu_request, import_openvino
 
 SIDE = 256
 LEVELS = ((16, 2), (32, 4), (64, 6), (96, 6))
@@ -129,8 +130,8 @@ Ready = tuple[Callable[[], Any], dict[str, str]]
 
 def _openvino(image: NDArray[np.float32]) -> Ready | None:
     try:
-        import openvino as ov  # type: ignore[import-untyped]
-    except ImportError:
+        ov = import_openvino()
+    except MachineError:
         return None
     request = cpu_request(graph().SerializeToString())
     return lambda: request.infer([image]), {"openvino": str(ov.__version__)}

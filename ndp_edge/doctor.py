@@ -123,8 +123,8 @@ def packages() -> list[Finding]:
 
 
 _ASK_OPENVINO = """
-import openvino
-core = openvino.Core()
+from ndp_edge.ov_core import shared_core
+core = shared_core()
 named = (f"{d} ({core.get_property(d, 'FULL_DEVICE_NAME')})" for d in core.available_devices)
 print(*named, sep="; ")
 """

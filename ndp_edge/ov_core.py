@@ -1,4 +1,10 @@
-"""One OpenVINO Core for the whole process.
+"""OpenVINO without its telemetry, and one Core of it for the whole process.
+
+On import OpenVINO's Python package reports the import to a server of its makers, where the
+package openvino_telemetry is installed (it always is): from a thread that forks. While another
+thread is within a matrix product of NumPy's, that fork waits for OpenBLAS's threads with the GIL
+held, and the process stands still for ever (seen once in a few hundred starts). A camera should
+do neither; OpenVINO has a stand-in of its own for where that package is missing.
 
 Each Core's CPU plugin gives its thread a signal stack of its own and puts the one before back
 when it goes. Of two Cores that go in another order than the reverse of their making, the second
@@ -8,6 +14,7 @@ the process by SIGSEGV. One Core that never goes has no such order.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -17,8 +24,32 @@ SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 """What everything compiled here has unless it says otherwise: never bf16 behind the user's back,
 where a CPU has it, and no comparison of things that were compiled differently."""
 
+_TELEMETRY, _ABSENT = "openvino_telemetry", "absent"
+
 _LOCK = threading.Lock()
 _made: list[Any] = []
+
+
+def import_openvino() -> Any:
+    """The module openvino, imported as if openvino_telemetry were not installed.
+
+    Raises:
+        MachineError: OpenVINO is missing.
+    """
+    kept = sys.modules.get(_TELEMETRY, _ABSENT)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MachineError(
+            "openvino is not installed here; install it with: pip install openvino"
+        ) from error
+    finally:
+        if isinstance(kept, str):
+            del sys.modules[_TELEMETRY]
+        else:
+            sys.modules[_TELEMETRY] = kept
+    return openvino
 
 
 def shared_core() -> Any:
@@ -27,15 +58,9 @@ def shared_core() -> Any:
     Raises:
         MachineError: OpenVINO is missing.
     """
-    try:
-        import openvino  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MachineError(
-            "openvino is not installed here; install it with: pip install openvino"
-        ) from error
     with _LOCK:
         if not _made:
-            _made.append(openvino.Core())
+            _made.append(import_openvino().Core())
         return _made[0]
 
 

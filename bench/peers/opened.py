@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ndp_edge.bench.torch_side import Infer, module_infer
-from ndp_edge.ov_core import cpu_request
+from ndp_edge.errors import MachineError
+from ndp_edge.ov_core import cpu_request, import_openvino
 
 
 def open_peer(
@@ -25,8 +26,8 @@ def open_peer(
     """
     found = {f"{name}/torch-fp32": module_infer(net, threads=threads)}
     try:
-        import openvino as ov  # type: ignore[import-untyped]
-    except ImportError:
+        ov = import_openvino()
+    except MachineError:
         return found
     return found | {f"{name}/openvino-fp32": _openvino(ov, net, size, threads)}
 

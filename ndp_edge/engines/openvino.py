@@ -16,18 +16,14 @@ from ndp_edge.engines.base import (
     Maps,
     check_threads,
     image_size,
-    missing,
     read_model,
 )
 from ndp_edge.engines.tail import with_products
 from ndp_edge.engines.unsigned import to_unsigned
 from ndp_edge.export.inline import inline
-from ndp_edge.ov_core import shared_core
+from ndp_edge.ov_core import import_openvino, shared_core
 
-try:
-    import openvino as ov  # type: ignore[import-untyped]
-except ImportError as error:
-    raise missing("openvino", "pip install openvino") from error
+ov = import_openvino()
 
 MOST_SHAPES = 4
 """Batch sizes kept compiled at once; the one unused for longest goes first."""
