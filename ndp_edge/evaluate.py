@@ -6,10 +6,12 @@ The threshold is the bundle's frozen one; nothing is fitted here.
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ndp_edge import engines, metrics
 from ndp_edge.bundle import Bundle
@@ -75,10 +77,32 @@ def write_maps(folder: Path, samples: list[Sample], answers: Answers) -> None:
         write_map(path, smoothed)
 
 
-def evaluate(
-    bundle: Bundle, root: Path, precision: str | None, maps: Path | None
-) -> dict[str, Any]:
-    """The report keys of DESIGN section 8 on the test pictures below `root`.
+@dataclass(frozen=True)
+class Judgement:
+    """N test pictures and what the bundle's engine said about them.
+
+    Attributes:
+        samples: N of them, sorted by name.
+        images: uint8 [N, S, S, 3], RGB, at the net's size S.
+        labels: int64 [N], 1 for defective.
+        masks: bool [N, S, S], the true defects.
+        answers: smoothed maps, scores and times.
+        backend, precision: which engine it was.
+        device: what it ran on, where the engine tells.
+    """
+
+    samples: list[Sample]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+    answers: Answers
+    backend: str
+    precision: str
+    device: str | None
+
+
+def judge(bundle: Bundle, root: Path, precision: str | None) -> Judgement:
+    """The test pictures below `root` through the bundle's engine, one at a time.
 
     Raises:
         InputError: no such precision in the bundle, no test pictures, or some of them leaked.
@@ -93,26 +117,39 @@ def evaluate(
     images, masks = load_images(samples, size), load_masks(samples, size)
     labels = np.array([sample.label for sample in samples], np.int64)
     with engines.open_engine(backend, model, precision=chosen) as engine:
-        described = engine.describe()
+        device = engine.describe().get("device")
         answers = answer({chosen: engine}, images, "evaluating")[chosen]
+    return Judgement(samples, images, labels, masks, answers, backend, chosen, device)
+
+
+def evaluate(
+    bundle: Bundle, root: Path, precision: str | None, maps: Path | None
+) -> dict[str, Any]:
+    """The report keys of DESIGN section 8 on the test pictures below `root`.
+
+    Raises:
+        InputError, MachineError: as `judge` does.
+    """
+    found = judge(bundle, root, precision)
+    answers, labels = found.answers, found.labels
     if maps is not None:
-        write_maps(maps, samples, answers)
-    found = metrics.summary(answers.scores, labels, answers.smoothed, masks, bundle.threshold)
+        write_maps(maps, found.samples, answers)
     return {
-        **found,
+        **metrics.summary(answers.scores, labels, answers.smoothed, found.masks, bundle.threshold),
         "latency_ms": answers.latency,
-        "precision": chosen,
-        "backend": backend,
-        "device": described.get("device"),
+        "precision": found.precision,
+        "backend": found.backend,
+        "device": found.device,
         "bundle": bundle.hash,
         "data": str(root),
         "good": int((labels == 0).sum()),
         "defective": int((labels == 1).sum()),
-        "notes": _notes(bundle, chosen, labels),
+        "notes": notes(bundle, found.precision, labels),
     }
 
 
-def _notes(bundle: Bundle, precision: str, labels: Any) -> list[str]:
+def notes(bundle: Bundle, precision: str, labels: Any) -> list[str]:
+    """What the figures of labels [N] cannot say, one sentence each."""
     told = []
     if precision != bundle.default[1]:
         told.append(f"the threshold was frozen for {bundle.default[1]}, not for {precision}")
