@@ -24,6 +24,7 @@ from ndp_edge.console import run_verb
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.train import train
 from ndp_edge.training.command import parser as train_parser
+from ndp_edge.training.command import read
 
 ABLATIONS = ("none", "rbam", "def-per", "pixel-gap", "msfr", "ssim")
 """Columns A to F of Table VI."""
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point: the exit codes of `ndp_edge.train`."""
-    args = parser().parse_args(argv)
+    args = read(argv, parser())
     return run_verb(lambda: run(args))
 
 

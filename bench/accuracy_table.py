@@ -92,7 +92,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         ]
         for i, (label, figures) in enumerate(told):
             first = f"{name} ({len(row['seeds'])} x {row['minutes']:.0f} min)" if i == 0 else ""
-            cells = [_cell(figures.get(key), rate=key in RATES) for key in LABELS]
+            cells = [cell(figures.get(key), rate=key in RATES) for key in LABELS]
             lines.append([first, label, *cells])
     return "\n\n".join([markdown_table(lines), *_heads_table(rows), f"{PAPER}\n"])
 
@@ -101,7 +101,7 @@ def _heads_table(rows: list[dict[str, Any]]) -> list[str]:
     """The maps of single heads; nothing where none were judged."""
     lines = [
         [f"{row['surface']}, {row['preset']}, {row['recipe']}", view, label]
-        + [_cell(figures.get(key), rate=key in RATES) for key in LABELS]
+        + [cell(figures.get(key), rate=key in RATES) for key in LABELS]
         for row in rows
         for view, parts in row["heads"].items()
         for label, figures in (("FP32", parts.get("test", {})), ("tune, FP32", parts["tune"]))
@@ -112,7 +112,8 @@ def _heads_table(rows: list[dict[str, Any]]) -> list[str]:
     return [told, markdown_table([["net", "map", "", *LABELS.values()], *lines])]
 
 
-def _cell(figure: Mapping[str, Any] | None, *, rate: bool) -> str:
+def cell(figure: Mapping[str, Any] | None, *, rate: bool) -> str:
+    """A figure of `group` for people: its mean and, of several seeds, the extremes."""
     if figure is None:
         return "-"
     scale, shape, unit = (100, "{:.1f}", " %") if rate else (1, "{:.4f}", "")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ndp_edge.bench import tables
 from ndp_edge.bench.block import Block, Rows
 from ndp_edge.bench.blocks_builds import accuracy
+from ndp_edge.bench.blocks_gpu import gpu_kernels, gpu_nets, gpu_targets
 from ndp_edge.bench.blocks_paper import (
     paper,
     paper_short,
@@ -19,6 +20,7 @@ from ndp_edge.bench.blocks_paper import (
     published,
     roofline,
 )
+from ndp_edge.bench.blocks_training import train_speed, trainings
 from ndp_edge.bench.charts import MEASURED, Bar, bars
 from ndp_edge.bench.saved import Saved, of_kind
 
@@ -147,13 +149,17 @@ SINGLE: tuple[Callable[[Sequence[Saved]], Block], ...] = (
     paper,
     predicted,
     published,
+    gpu_kernels,
+    gpu_nets,
+    gpu_targets,
+    train_speed,
 )
 
 
 def all_blocks(saved: Sequence[Saved]) -> dict[str, Block]:
     """Every block by name, in the report's order."""
     found = [*(make(saved) for make in SINGLE[:2]), *engines(saved)]
-    found += [*(make(saved) for make in SINGLE[2:]), *roofline(saved)]
+    found += [*(make(saved) for make in SINGLE[2:]), *roofline(saved), *trainings(saved)]
     return {block.name: block for block in found}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,17 +92,28 @@ def _kind(data: dict[str, Any]) -> str:
     for kind in ("bench", "paper", "speed", "machines"):
         if named.startswith(f"ndp-edge-{kind}-"):
             return kind
-    if isinstance(data.get("metrics"), dict) and isinstance(data.get("model"), dict):
-        return "build"
-    if {"false_alarms", "found", "all_pairs"} <= data.keys():
-        return "gate_trial"
-    results = data.get("results")
-    if isinstance(results, list) and results and all(isinstance(r, dict) for r in results):
-        if all("speed_over_fp32" in r for r in results):
-            return "int8_speed"
-        if all("int8_over_fp32" in r for r in results):
-            return "int8_ceiling"
+    for kind, is_it in _BY_KEYS.items():
+        if is_it(data):
+            return kind
     return "other"
+
+
+def _all_have(data: dict[str, Any], where: str, *keys: str) -> bool:
+    rows = data.get(where)
+    if not isinstance(rows, list) or not rows:
+        return False
+    return all(isinstance(row, dict) and set(keys) <= row.keys() for row in rows)
+
+
+_BY_KEYS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "build": lambda d: isinstance(d.get("metrics"), dict) and isinstance(d.get("model"), dict),
+    "gate_trial": lambda d: {"false_alarms", "found", "all_pairs"} <= d.keys(),
+    "gpu": lambda d: {"sanitizer", "timings", "targets"} <= d.keys(),
+    "train_speed": lambda d: _all_have(d, "rows", "images_per_s"),
+    "trainings": lambda d: _all_have(d, "rows", "recipe", "seeds"),
+    "int8_speed": lambda d: _all_have(d, "results", "speed_over_fp32"),
+    "int8_ceiling": lambda d: _all_have(d, "results", "int8_over_fp32"),
+}
 
 
 def of_kind(saved: Sequence[Saved], kind: str) -> list[Saved]:

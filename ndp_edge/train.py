@@ -21,7 +21,7 @@ from ndp_edge.data.splits import Splits, split
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.image import is_gray, read_image
 from ndp_edge.model.config import NdpConfig, preset
-from ndp_edge.training.command import parser, read_options
+from ndp_edge.training.command import parser, read, read_options
 from ndp_edge.training.options import STATE_NAME, TrainOptions, same_run
 from ndp_edge.training.origin import qat_options, read_origin, refuse_fixed, refuse_other_data
 from ndp_edge.training.reference import choose
@@ -231,7 +231,7 @@ def _announce(config: NdpConfig, o: TrainOptions, root: Path, images: int, devic
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see DESIGN section 8 for the command line."""
-    args = parser().parse_args(argv)
+    args = read(argv)
     return run_verb(lambda: train(args))
 
 

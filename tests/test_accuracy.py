@@ -125,6 +125,42 @@ def test_a_verb_that_fails_leaves_no_record_and_is_tried_again(
     assert "other options" in capsys.readouterr().err
 
 
+def test_one_failed_training_does_not_cost_the_others(
+    root: Path, tmp_path: Path, verbs: Verbs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, out, told = a_plan(tmp_path / "plan.json"), tmp_path / "out", tmp_path / "t.json"
+    words = [str(plan), "--out", str(out), "--data-root", str(root), "--json", str(told)]
+    whole = verbs.__call__
+
+    def broken(folder: Path, name: str, *rest: str, fine: Any = (0,)) -> None:
+        if name == "train" and folder.name == "cloth-nano-base-1":
+            raise NdpError("train ended with exit code 1")
+        whole(folder, name, *rest, fine=fine)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracy, "verb", broken)
+        assert accuracy.main(words) == 1
+    assert "train ended" in capsys.readouterr().err
+    assert len(json.loads(told.read_text())["cells"]) == 3
+    done = len(verbs.calls)
+    # The table of what is done trains nothing.
+    assert accuracy.main([*words, "--table"]) == 0
+    assert len(verbs.calls) == done
+    assert len(json.loads(told.read_text())["cells"]) == 3
+
+
+def test_a_table_may_be_read_where_the_data_lie_elsewhere(
+    root: Path, tmp_path: Path, verbs: Verbs
+) -> None:
+    plan = a_plan(tmp_path / "plan.json", common=["--anomaly-source", "{data}/more"], seeds=[0])
+    words = [str(plan), "--out", str(tmp_path / "out")]
+    assert accuracy.main([*words, "--data-root", str(root)]) == 0
+    done = len(verbs.calls)
+    elsewhere = root.rename(tmp_path / "elsewhere")
+    assert accuracy.main([*words, "--data-root", str(elsewhere)]) == 0
+    assert len(verbs.calls) == done
+
+
 def test_the_torch_judge_needs_no_build(
     root: Path, tmp_path: Path, verbs: Verbs, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,3 +236,17 @@ def test_bf16_trains_with_losses_near_those_of_float32(photographs: Path, tmp_pa
     assert runs["none"] != runs["bf16"]
     held = checkpoint.load(tmp_path / "bf16")
     assert {str(v.dtype) for v in held.weights.values()} <= {"float32", "int64"}
+
+
+def test_a_recipe_fills_in_what_is_not_said() -> None:
+    from ndp_edge.training.command import parser, read, read_options
+
+    out = ["--out", "x"]
+    plain = read(out)
+    assert vars(plain) == vars(parser().parse_args(out))
+    short = read_options(read([*out, "--recipe", "short"]), 100)
+    assert (short.steps, short.batch_size, short.crop) == ((350, 750), 16, 128)
+    own = read_options(
+        read([*out, "--recipe", "short", "--epochs", "2", "1", "--lr", "0.5", "--crop", "64"]), 32
+    )
+    assert (own.steps, own.lr, own.crop, own.ema) == ((4, 2), 0.5, 64, 0.995)

@@ -15,7 +15,7 @@ from ndp_edge.files import file_hash
 from ndp_edge.training.options import TrainOptions
 
 FIXED = (
-    "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "ema", "opacity",
+    "recipe", "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "ema", "opacity",
     "structural", "lines", "margin", "colour", "reference",
     "perceptual", "perceptual_layers", "vgg_weights",
 )  # fmt: skip

@@ -18,7 +18,7 @@ from ndp_edge.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "bench" / "results"
-DEVICES = ROOT / "docs" / "devices.md"
+DEVICES, ACCURACY = ROOT / "docs" / "devices.md", ROOT / "docs" / "accuracy.md"
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -72,13 +72,16 @@ def write(folder: Path, name: str, data: Any) -> Path:
 def test_the_readme_and_the_page_of_devices_are_what_the_results_say(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Mend with: python -m ndp_edge.bench.report --readme README.md --readme docs/devices.md"""
+    """Mend with the command at the head of docs/accuracy.md."""
     words = ["--results", str(RESULTS), "--readme", str(README), "--readme", str(DEVICES)]
+    words += ["--readme", str(ACCURACY)]
     assert report.main([*words, "--check"]) == 0, capsys.readouterr().err
     for path, wanted in (
         (README, {"accuracy", "int8", "gate", "paper-short", "predicted-short"}),
         (README, {"bench_nano_peers-short", "bench_paper-short"}),
         (DEVICES, {"paper", "predicted", "v100", "calibration", "ceiling"}),
+        (DEVICES, {"gpu-kernels", "gpu-nets", "gpu-targets"}),
+        (ACCURACY, {"table6_nano-against", "ablations_nano", "real_nano", "train-speed"}),
     ):
         text = path.read_text("utf-8")
         assert wanted <= {match["name"] for match in report._MARKED.finditer(text)}
