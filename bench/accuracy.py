@@ -80,7 +80,7 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
     return wanted
 
 
-def done(cell: Cell, out: Path, judge: str = JUDGES[0]) -> dict[str, Any] | None:
+def done(cell: Cell, out: Path, judge: str) -> dict[str, Any] | None:
     """A cell's record where its folder has one.
 
     Raises:
@@ -99,7 +99,7 @@ def done(cell: Cell, out: Path, judge: str = JUDGES[0]) -> dict[str, Any] | None
     return kept
 
 
-def do(cell: Cell, out: Path, judge: str = JUDGES[0]) -> dict[str, Any]:
+def do(cell: Cell, out: Path, judge: str) -> dict[str, Any]:
     """One cell's record, from its folder where it is done already.
 
     Raises:

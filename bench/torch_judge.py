@@ -33,6 +33,7 @@ from ndp_edge.data.folder import load_images, load_masks
 from ndp_edge.errors import MachineError
 from ndp_edge.postprocess import smooth_max
 from ndp_edge.threshold import choose_rate, conformal_threshold
+from ndp_edge.training.command import choose_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -222,13 +223,11 @@ def run(args: argparse.Namespace) -> int:
         import torch
     except ImportError as error:
         raise MachineError('judging needs torch: pip install "ndp-edge[train]"') from error
-    cuda = torch.cuda.is_available()
-    if args.device == "cuda" and not cuda:
-        raise MachineError("--device cuda: torch finds no GPU here")
+    device = choose_device(args.device, torch.cuda.is_available())
     check_targets(args.json)
     if args.threads:
         torch.set_num_threads(args.threads)
-    report = judge(args.run, args.data, "cuda" if cuda and args.device != "cpu" else "cpu")
+    report = judge(args.run, args.data, device)
     print(show(report), file=text_stream(args.json))
     emit_json(args.json, report)
     return 0

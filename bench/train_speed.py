@@ -29,6 +29,7 @@ from ndp_edge.console import (
 )
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.model.config import PRESETS
+from ndp_edge.training.command import choose_device
 
 WARM_UP = 8
 """Steps of a phase that do not count: kernels are chosen and the graph is captured in them."""
@@ -118,12 +119,9 @@ def run(args: argparse.Namespace) -> int:
     if min(args.steps, args.rounds) < 1:
         raise InputError("--steps and --rounds must be at least 1")
     check_targets(args.json)
-    card = torch.cuda.is_available() and args.device != "cpu"
-    if args.device == "cuda" and not card:
-        raise MachineError("--device cuda: torch finds no GPU here")
+    device = choose_device(args.device, torch.cuda.is_available())
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = "cuda" if card else "cpu"
     presets = args.preset or ["nano"]
     rows = [row for name in presets for row in measured(name, device, args)]
     lines = [
@@ -135,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     report = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
-        "device": torch.cuda.get_device_name(0) if card else "CPU",
+        "device": torch.cuda.get_device_name(0) if device == "cuda" else "CPU",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         **{key: getattr(args, key) for key in ("batch_size", "crop", "steps", "rounds", "workers")},

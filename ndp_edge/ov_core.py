@@ -24,7 +24,7 @@ SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 """What everything compiled here has unless it says otherwise: never bf16 behind the user's back,
 where a CPU has it, and no comparison of things that were compiled differently."""
 
-_TELEMETRY, _ABSENT = "openvino_telemetry", "absent"
+_TELEMETRY = "openvino_telemetry"
 
 _LOCK = threading.Lock()
 _made: list[Any] = []
@@ -36,7 +36,7 @@ def import_openvino() -> Any:
     Raises:
         MachineError: OpenVINO is missing.
     """
-    kept = sys.modules.get(_TELEMETRY, _ABSENT)
+    kept = sys.modules.pop(_TELEMETRY, None)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
         import openvino  # type: ignore[import-untyped]
@@ -45,9 +45,8 @@ def import_openvino() -> Any:
             "openvino is not installed here; install it with: pip install openvino"
         ) from error
     finally:
-        if isinstance(kept, str):
-            del sys.modules[_TELEMETRY]
-        else:
+        del sys.modules[_TELEMETRY]
+        if kept is not None:
             sys.modules[_TELEMETRY] = kept
     return openvino
 

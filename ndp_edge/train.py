@@ -21,7 +21,7 @@ from ndp_edge.data.splits import Splits, split
 from ndp_edge.errors import InputError, MachineError
 from ndp_edge.image import is_gray, read_image
 from ndp_edge.model.config import NdpConfig, preset
-from ndp_edge.training.command import parser, read, read_options
+from ndp_edge.training.command import choose_device, parser, read, read_options
 from ndp_edge.training.options import STATE_NAME, TrainOptions, same_run
 from ndp_edge.training.origin import qat_options, read_origin, refuse_fixed, refuse_other_data
 from ndp_edge.training.reference import choose
@@ -99,7 +99,7 @@ def train(args: argparse.Namespace, kind: Callable[..., Trainer] | None = None) 
         import torch
     except ImportError as error:
         raise MachineError('training needs torch: pip install "ndp-edge[train]"') from error
-    device = _device(args.device, torch.cuda.is_available())
+    device = choose_device(args.device, torch.cuda.is_available())
     if args.threads:
         torch.set_num_threads(args.threads)
     trainer = finetuner(args, device) if args.qat else two_phases(args, device, kind)
@@ -143,7 +143,7 @@ def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Train
         "perceptual": told,
         "anomaly_source": _name(args.anomaly_source),
     }
-    batches = Batches(images, sources, options, gray=config.gray and not options.colour)
+    batches = Batches(images, sources, options, gray=config.gray)
     identity = same_run(options, config.to_json(), splits.digest["train"])
     run = Run(
         args.out, config, options, batches, images[chosen], perceptual, identity, record, device,
@@ -185,7 +185,7 @@ def finetuner(args: argparse.Namespace, device: str) -> Finetuner:
     identity = same_run(options, config.to_json(), f"{splits.digest['train']} {digest}")
     run = Run(
         args.out, config, options, Batches(images, sources, options, gray=config.gray), images[0],
-        None, identity, record, device,
+        None, identity, record, device, workers=args.workers,
     )  # fmt: skip
     return Finetuner(run, net, resume=args.resume)
 
@@ -209,12 +209,6 @@ def _builtin() -> Path:
     from ndp_edge.data.surface import builtin_root
 
     return builtin_root()
-
-
-def _device(asked: str, cuda: bool) -> str:
-    if asked == "cuda" and not cuda:
-        raise MachineError("--device cuda: torch finds no GPU here; install a CUDA build of torch")
-    return "cuda" if cuda and asked != "cpu" else "cpu"
 
 
 def _name(source: Path | None) -> str:

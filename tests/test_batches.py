@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +22,8 @@ def make(seed: int = 0, **changes: object) -> Batches:
 
 def test_processes_make_what_a_thread_makes_in_order() -> None:
     batches = make()
+    # Wakes OpenCV's threads: a process forked from here would wait for them for ever.
+    cv2.GaussianBlur(np.zeros((2048, 2048, 3), np.float32), (0, 0), 5)
     alone = list(batches.stream(1, 1))
     together = list(batches.stream(1, 1, workers=2))
     assert len(alone) == len(together) == 3
@@ -90,3 +93,10 @@ def test_states_from_before_an_option_can_be_resumed() -> None:
     plain = same_run(TrainOptions(steps=(1, 1)), "{}", "d")
     assert not any(name in plain for name in ("margin", "colour", "reference", "lines"))
     assert "margin" in same_run(TrainOptions(steps=(1, 1), margin=4), "{}", "d")
+
+
+def test_the_option_lets_colour_in_on_a_gray_surface() -> None:
+    gray = np.repeat(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), np.uint8), 3, axis=3)
+    options = TrainOptions(steps=(9, 9), batch_size=8, crop=64, colour=True)
+    bad = Batches(gray, [], options, gray=True).make(1, 0).bad
+    assert (bad[:, 0] != bad[:, 2]).any()

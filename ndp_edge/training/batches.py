@@ -39,7 +39,7 @@ class Batches:
         sources: pictures to paste, uint8 [H, W, 3] of sides at least the crop; with none,
             procedural ones.
         options: batch size, crop, opacity, seed.
-        gray: what is pasted has no colour.
+        gray: the surface has no colour; nor has what is pasted, unless `options.colour`.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class Batches:
         *,
         gray: bool,
     ) -> None:
-        self.images, self.sources, self.options, self.gray = images, sources, options, gray
+        self.images, self.sources, self.options = images, sources, options
+        self.gray = gray and not options.colour
 
     def _source(self, rng: np.random.Generator) -> NDArray[np.float32] | None:
         """A picture to paste; None where the surface itself is to be disturbed."""
@@ -118,9 +119,11 @@ class _Made(Dataset[tuple[Any, ...]]):
 
 
 def _from_processes(made: _Made, workers: int) -> Iterator[Batch]:
+    # Spawned: a fork takes along the locks of OpenCV's threads, and then waits for them for ever.
     loader = DataLoader(
         made, batch_size=None, num_workers=workers, worker_init_fn=_alone,
         prefetch_factor=AHEAD, pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="spawn",
     )  # fmt: skip
     for arrays in loader:
         yield Batch(*arrays)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ndp_edge.console import add_json_option
-from ndp_edge.errors import InputError
+from ndp_edge.errors import InputError, MachineError
 from ndp_edge.model.config import PRESETS
 from ndp_edge.training.options import AMP, REFERENCES, TrainOptions
 
@@ -38,6 +38,17 @@ def read(argv: list[str] | None, p: argparse.ArgumentParser | None = None) -> ar
         recipe = {key: value for key, value in recipe.items() if key != "steps"}
     p.set_defaults(**recipe)
     return p.parse_args(argv)
+
+
+def choose_device(asked: str, cuda: bool) -> str:
+    """ "cpu" or "cuda" for a --device of auto, cpu or cuda, where torch sees CUDA or not.
+
+    Raises:
+        MachineError: CUDA was asked for and is not there.
+    """
+    if asked == "cuda" and not cuda:
+        raise MachineError("--device cuda: torch finds no GPU here; install a CUDA build of torch")
+    return "cuda" if cuda and asked != "cpu" else "cpu"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from ndp_edge.training.options import STATE_NAME, TrainOptions
 from ndp_edge.training.perceptual import Perceptual
 from ndp_edge.training.phases import Parts, phase_one, phase_two, set_phase
 from ndp_edge.training.state import SavedState, save_state
-from ndp_edge.training.stepping import Steps, Told, as_tensor, make_optimiser
+from ndp_edge.training.stepping import Steps, Told, make_optimiser
 
 
 @dataclass
@@ -170,9 +170,6 @@ class Trainer:
             name = f"step-{offset + self.step:06d}.png"
             self.log.picture(self.run.folder / "samples" / name, sheet, offset + self.step)
         return values
-
-    def _tensor(self, array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
-        return as_tensor(array, self.run.device)
 
     def _save(self, optimiser: torch.optim.Optimizer, average: Average | None) -> None:
         """State first: a kill between the two leaves a checkpoint one interval older.

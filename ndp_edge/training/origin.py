@@ -16,7 +16,7 @@ from ndp_edge.training.options import TrainOptions
 
 FIXED = (
     "recipe", "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "ema", "opacity",
-    "structural", "lines", "margin", "colour", "reference",
+    "structural", "lines", "margin", "colour", "reference", "compile",
     "perceptual", "perceptual_layers", "vgg_weights",
 )  # fmt: skip
 """Options of `train` that mean nothing to `--qat`: net, crops and defects are the checkpoint's,
@@ -70,14 +70,15 @@ def qat_options(args: argparse.Namespace, record: dict[str, Any]) -> TrainOption
         before = tuple(int(n) for n in was["steps"])
         low, high = (float(v) for v in was["opacity"])
         crop, structural = int(was["crop"]), float(was["structural"])
-        lines = float(was.get("lines", 0))  # runs from before there were any
+        # Runs from before there were any have none.
+        lines, colour = float(was.get("lines", 0)), bool(was.get("colour", False))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{args.qat} does not say how it was trained ({error})") from error
     return TrainOptions(
         steps=(*before, args.steps[0] if args.steps else STEPS), batch_size=args.batch_size,
         lr=LR if args.lr is None else args.lr, schedule=args.schedule or SCHEDULE, crop=crop,
-        opacity=(low, high), structural=structural, lines=lines, seed=args.seed, perceptual="none",
-        save_every=args.save_every, sample_every=args.sample_every,
+        opacity=(low, high), structural=structural, lines=lines, colour=colour, seed=args.seed,
+        perceptual="none", save_every=args.save_every, sample_every=args.sample_every,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from ndp_edge.training.deployed import Deployed
 from ndp_edge.training.loop import Run, Trainer
 from ndp_edge.training.phases import Parts, set_phase
 from ndp_edge.training.rounding import Observed, Rounded
+from ndp_edge.training.stepping import as_tensor
 
 PHASE = 2
 """Counted from 0: what comes after the paper's two."""
@@ -97,7 +98,7 @@ class Finetuner(Trainer):
         return float(np.sqrt(np.mean(squares)))
 
     def _mixed(self, batch: Batch) -> Tensor:
-        return mixed(self._tensor(batch.good), self._tensor(batch.bad))
+        return mixed(*(as_tensor(x, self.run.device) for x in (batch.good, batch.bad)))
 
     def _enter(self) -> list[nn.Parameter]:
         parameters = set_phase(self.net, 1)
