@@ -126,7 +126,10 @@ def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Train
     from ndp_edge.training.loop import Run, Trainer
     from ndp_edge.training.perceptual import make_perceptual
 
-    net_config = preset(args.preset, image_size=args.image_size, softmax_scale=args.softmax_scale)
+    net_config = preset(
+        args.preset, image_size=args.image_size, softmax_scale=args.softmax_scale,
+        map_weights=args.map_weights,
+    )  # fmt: skip
     root = args.data or _builtin()
     splits = split(open_dataset(root), seed=args.seed)
     samples = sorted(splits.train, key=lambda s: s.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ PATCH_SIZES = (2, 4)
 
 RBAM_STAGES = (3, 4, 5)
 """Encoder stages that an RBAM repairs (paper III-C4)."""
+
+PAPER_MAP_WEIGHTS = (0.2, 0.2, 0.6)
+"""lambda 1, 2, 3 of eq. 11."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class NdpConfig:
     ffm_kernel: int = 5
     softmax_scale: float = 1.0
     image_size: int = 256
-    map_weights: tuple[float, float, float] = (0.2, 0.2, 0.6)
+    map_weights: tuple[float, float, float] = PAPER_MAP_WEIGHTS
     gray: bool = False
 
     def __post_init__(self) -> None:
@@ -91,14 +95,25 @@ PRESETS = tuple(_PRESETS)
 
 
 def preset(
-    name: str, *, image_size: int = 256, softmax_scale: float = 1.0, gray: bool = False
-) -> NdpConfig:
+    name: str, *, image_size: int = 256, softmax_scale: float = 1.0, gray: bool = False,
+    map_weights: Sequence[float] = PAPER_MAP_WEIGHTS,
+) -> NdpConfig:  # fmt: skip
     """The configuration that goes by `name`: "paper", "edge" or "nano".
 
+    `map_weights` are brought to a sum of 1, so that the map keeps its range.
+
     Raises:
-        InputError: no such preset, or an image size the net cannot have.
+        InputError: no such preset, an image size the net cannot have, or map weights that are
+            negative, not finite or all zero.
     """
     if name not in _PRESETS:
         raise InputError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    total = sum(map_weights)
+    if not 0 < total < math.inf or min(map_weights) < 0:
+        raise InputError(f"map weights {tuple(map_weights)} must not be negative, nor all zero")
+    one, two, three = (w / total for w in map_weights)
     channels, ffm = _PRESETS[name]
-    return NdpConfig(name, channels, ffm, 5, softmax_scale, image_size, gray=gray)
+    return NdpConfig(
+        name, channels, ffm, softmax_scale=softmax_scale, image_size=image_size,
+        map_weights=(one, two, three), gray=gray,
+    )  # fmt: skip

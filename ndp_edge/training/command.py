@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ndp_edge.console import add_json_option
 from ndp_edge.errors import InputError, MachineError
-from ndp_edge.model.config import PRESETS
+from ndp_edge.model.config import PAPER_MAP_WEIGHTS, PRESETS
 from ndp_edge.training.options import AMP, REFERENCES, TrainOptions
 
 ABOUT = "Photographs of good product to a checkpoint."
@@ -20,7 +20,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "paper": {},
     "short": {
         "steps": [350, 750], "batch_size": 16, "lr": 1e-3, "schedule": "cosine", "crop": 128,
-        "ema": 0.995, "opacity": (0.3, 1.0),
+        "ema": 0.995, "opacity": (0.3, 1.0), "map_weights": (1.0, 1.0, 1.0),
     },
 }  # fmt: skip
 """What options are where the user does not say: the paper's, or what helped on KolektorSDD
@@ -76,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--image-size", type=int, default=256)
     p.add_argument("--crop", type=int, help="side of random training crops; default: whole images")
     p.add_argument("--softmax-scale", type=float, default=1.0, help="1.0 is the paper's eq. 4")
+    p.add_argument("--map-weights", type=float, nargs=3, default=PAPER_MAP_WEIGHTS,
+                   metavar=("L1", "L2", "L3"),
+                   help="of MSDSM's maps, the coarsest last (eq. 11); sum made 1")  # fmt: skip
     p.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
     p.add_argument("--perceptual", default="auto", choices=("auto", "vgg16", "none"))
     p.add_argument("--perceptual-layers", default="first5", choices=("first5", "block-heads"))

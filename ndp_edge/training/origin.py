@@ -15,8 +15,8 @@ from ndp_edge.files import file_hash
 from ndp_edge.training.options import TrainOptions
 
 FIXED = (
-    "recipe", "preset", "image_size", "softmax_scale", "epochs", "crop", "amp", "ema", "opacity",
-    "structural", "lines", "margin", "colour", "reference", "compile",
+    "recipe", "preset", "image_size", "softmax_scale", "map_weights", "epochs", "crop", "amp",
+    "ema", "opacity", "structural", "lines", "margin", "colour", "reference", "compile",
     "perceptual", "perceptual_layers", "vgg_weights",
 )  # fmt: skip
 """Options of `train` that mean nothing to `--qat`: net, crops and defects are the checkpoint's,
