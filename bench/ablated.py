@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
     """Train as asked. Returns 0 when finished, 130 when stopped (state saved).
 
     Raises:
-        InputError: with --qat, which the paper has not; and as `ndp_edge.train`.
+        InputError: with --qat or --teacher, which the paper has not; and as `ndp_edge.train`.
         MachineError: there is no torch.
     """
-    if args.qat:
-        raise InputError("--ablate and --qat: an ablation is trained in the paper's two phases")
+    if args.qat or args.teacher:
+        raise InputError("--ablate is of the paper's two phases: no --qat, no --teacher")
     try:
         from ndp_edge.bench.ablated_net import AblatedTrainer
     except ImportError as error:

@@ -11,8 +11,8 @@ from torch import Tensor
 from ndp_edge import losses
 from ndp_edge.bench.ablated_maps import feature_residual, pixel_gap, ssim_gap
 from ndp_edge.checkpoint import Checkpoint
-from ndp_edge.export.torch_net import load_net
 from ndp_edge.model.config import NdpConfig
+from ndp_edge.model.load import load_net
 from ndp_edge.model.network import NDPNet, Output, mean_filter
 from ndp_edge.training.loop import Run, Trainer
 from ndp_edge.training.phases import Parts

@@ -17,9 +17,9 @@ from ndp_edge import checkpoint as checkpoints
 from ndp_edge.errors import InputError
 from ndp_edge.export.check import check_pictures, compare_with_torch
 from ndp_edge.export.graph import build_graph
-from ndp_edge.export.torch_net import load_net
 from ndp_edge.files import write_atomic
 from ndp_edge.model.config import NdpConfig
+from ndp_edge.model.load import load_net
 
 
 def export_onnx(

@@ -67,6 +67,19 @@ def segmentation(logits: Sequence[Tensor], mask: Tensor) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def agreement(logits: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Mean Kullback-Leibler divergence of the maps' pixels from the target's, three scales.
+
+    A pixel is a Bernoulli variable of p = sigmoid(logit); 0 where all logits agree.
+    """
+    terms = []
+    for x, t in zip(logits, target, strict=True):
+        p = torch.sigmoid(t)
+        cross = F.binary_cross_entropy_with_logits(x, p)
+        terms.append(cross - F.binary_cross_entropy_with_logits(t, p))
+    return torch.stack(terms).mean()
+
+
 def joint(parts: dict[str, Tensor]) -> Tensor:
     """Eq. 14 and 17: 100 * "rec" plus every other part once."""
     return torch.stack([REC_WEIGHT * v if name == "rec" else v for name, v in parts.items()]).sum()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def train(args: argparse.Namespace, kind: Callable[..., Trainer] | None = None) 
 def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Trainer:
     """The paper's training, ready to run, by a `kind` of Trainer; None is the plain one."""
     from ndp_edge.training.batches import Batches
+    from ndp_edge.training.distil import Distiller, read_teacher
     from ndp_edge.training.loop import Run, Trainer
     from ndp_edge.training.perceptual import make_perceptual
 
@@ -138,6 +140,7 @@ def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Train
     config = dataclasses.replace(net_config, gray=all(is_gray(i) for i in images))
     sources = read_sources(args.anomaly_source, options.crop)
     perceptual, told = make_perceptual(args.perceptual, args.vgg_weights, args.perceptual_layers)
+    teacher = read_teacher(args, config, splits, root)
     prepare_out(args.out, resume=args.resume)
     _announce(config, options, root, len(samples), device)
     info(f"perceptual loss: {told}")
@@ -146,6 +149,8 @@ def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Train
         "perceptual": told,
         "anomaly_source": _name(args.anomaly_source),
     }
+    if teacher is not None:
+        kind = partial(Distiller, teacher=teacher)
     batches = Batches(images, sources, options, gray=config.gray)
     identity = same_run(options, config.to_json(), splits.digest["train"])
     run = Run(
@@ -158,7 +163,7 @@ def two_phases(args: argparse.Namespace, device: str, kind: Any = None) -> Train
 
 def finetuner(args: argparse.Namespace, device: str) -> Finetuner:
     """`--qat`, ready to run."""
-    from ndp_edge.export.torch_net import load_net
+    from ndp_edge.model.load import load_net
     from ndp_edge.training.batches import Batches
     from ndp_edge.training.loop import Run
     from ndp_edge.training.qat import Finetuner

@@ -14,6 +14,7 @@ from ndp_edge.training.options import AMP, REFERENCES, TrainOptions
 ABOUT = "Photographs of good product to a checkpoint."
 PAPER_EPOCHS = (400, 200)
 PAPER_LR = 1e-4
+TEACHER_WEIGHT = 1.0
 
 
 RECIPES: dict[str, dict[str, object]] = {
@@ -95,6 +96,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--colour", action="store_true", help="coloured defects on a gray surface, too")
     p.add_argument("--reference", default="first", choices=REFERENCES,
                    help="which good picture to compare with")  # fmt: skip
+    p.add_argument("--teacher", type=Path, metavar="RUN",
+                   help="finished run of a larger net on the same data, to learn from")  # fmt: skip
+    p.add_argument("--teacher-weight", type=float, default=TEACHER_WEIGHT, metavar="W",
+                   help="of the teacher's maps in the loss of phase 2")  # fmt: skip
     p.add_argument("--save-every", type=int, default=200, help="steps")
     p.add_argument("--sample-every", type=int, default=500, help="steps")
     p.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")

@@ -16,7 +16,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from ndp_edge import checkpoint
 from ndp_edge.errors import NdpError
 from ndp_edge.model.config import NdpConfig
-from ndp_edge.model.network import NDPNet, combine
+from ndp_edge.model.network import NDPNet, Output, combine
 from ndp_edge.training.averaging import Average
 from ndp_edge.training.batches import Batches, as_unit, nchw
 from ndp_edge.training.log import MetricsLog, sample_sheet
@@ -150,9 +150,13 @@ class Trainer:
         perceptual = self.run.perceptual
         if self.phase == 0:
             return phase_one(self.net, good, bad, mask, perceptual), []
-        parts, out = phase_two(self.net, good, bad, mask, perceptual)
+        parts, out = self._second(good, bad, mask)
         maps = combine(out.logits, self.run.config.map_weights)
         return parts, [bad, out.reconstruction, maps, mask]
+
+    def _second(self, good: Tensor, bad: Tensor, mask: Tensor) -> tuple[Parts, Output]:
+        """The terms of phase 2, and what the net gave for `bad`."""
+        return phase_two(self.net, good, bad, mask, self.run.perceptual)
 
     def _tell(self, told: Told) -> dict[str, float]:
         """The step's losses, checked and written down; now and then a sample sheet."""

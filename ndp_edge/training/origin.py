@@ -17,7 +17,7 @@ from ndp_edge.training.options import TrainOptions
 FIXED = (
     "recipe", "preset", "image_size", "softmax_scale", "map_weights", "epochs", "crop", "amp",
     "ema", "opacity", "structural", "lines", "margin", "colour", "reference", "compile",
-    "perceptual", "perceptual_layers", "vgg_weights",
+    "perceptual", "perceptual_layers", "vgg_weights", "teacher", "teacher_weight",
 )  # fmt: skip
 """Options of `train` that mean nothing to `--qat`: net, crops and defects are the checkpoint's,
 rounding to int8 codes needs float32, and no perceptual term is in its loss."""

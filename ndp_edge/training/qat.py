@@ -53,19 +53,6 @@ def calibrate(net: NDPNet, images: NDArray[np.uint8], device: str = "cpu") -> Ro
     return Rounded(observed.ranges, device)
 
 
-def agreement(logits: list[Tensor], target: list[Tensor]) -> Tensor:
-    """Mean Kullback-Leibler divergence of the maps' pixels from the target's, three scales.
-
-    A pixel is a Bernoulli variable of p = sigmoid(logit); 0 where all logits agree.
-    """
-    terms = []
-    for x, t in zip(logits, target, strict=True):
-        p = torch.sigmoid(t)
-        cross = F.binary_cross_entropy_with_logits(x, p)
-        terms.append(cross - F.binary_cross_entropy_with_logits(t, p))
-    return torch.stack(terms).mean()
-
-
 class Finetuner(Trainer):
     """Phase 3 of a run.
 
@@ -113,7 +100,7 @@ class Finetuner(Trainer):
         parts = {
             "rec": losses.reconstruction(target.reconstruction, out.reconstruction),
             "fea_rep": losses.feature_repair(out.repaired, target.repaired),
-            "seg": agreement(out.logits, target.logits),
+            "seg": losses.agreement(out.logits, target.logits),
         }
         weights = self.run.config.map_weights
         maps = [combine(one.logits, weights) for one in (out, target)]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ndp_edge import checkpoint as checkpoints
 from ndp_edge.checkpoint import Checkpoint
-from ndp_edge.export.torch_net import load_net
 from ndp_edge.model.config import NdpConfig, preset
+from ndp_edge.model.load import load_net
 from ndp_edge.model.network import NDPNet
 from ndp_edge.ov_core import shared_core
 

@@ -19,7 +19,7 @@ from ndp_edge.export.exporter import read_config
 from ndp_edge.export.functions import DOMAIN, OPSET
 from ndp_edge.export.graph import build_graph
 from ndp_edge.export.inline import inline
-from ndp_edge.export.torch_net import load_net
+from ndp_edge.model.load import load_net
 
 # --- what the file promises -------------------------------------------------------------------
 

@@ -18,10 +18,11 @@ from ndp_edge.calib.ranges import collect_ranges
 from ndp_edge.calib.subpixel import as_convolutions
 from ndp_edge.export.graph import build_graph
 from ndp_edge.export.inline import inline
+from ndp_edge.losses import agreement
 from ndp_edge.model.network import NDPNet
 from ndp_edge.training.deployed import Deployed
 from ndp_edge.training.fake_quant import quantise_activation, quantise_weight
-from ndp_edge.training.qat import agreement, calibrate
+from ndp_edge.training.qat import calibrate
 from ndp_edge.training.rounding import SHARED, Observed, Rounded
 
 SIDE = 64

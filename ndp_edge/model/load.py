@@ -1,4 +1,4 @@
-"""A checkpoint back into torch: what the exported graph is checked against."""
+"""A checkpoint back into torch: to go on from, to learn from, to check a graph against."""
 
 from __future__ import annotations
 
