@@ -73,7 +73,7 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
     named = PLANS / f"{args.plan}.json"
     told = os.environ.get("NDP_EDGE_DATA")
     root = args.data_root or (Path(told) if told else None)
-    cells = read_plan(named if named.is_file() else Path(args.plan), root)
+    cells = read_plan(named if named.is_file() else Path(args.plan), root, args.out)
     wanted = [cell for cell in cells if not args.only or args.only in cell.name]
     if not wanted:
         raise InputError(f"--only {args.only}: no such cell; there are {cells[0].name}, …")

@@ -25,8 +25,8 @@ class Cell:
         data: folder of photographs; None is the built-in surface.
         options: of `train`, without --data, --out and --resume; with --ablate of
             `bench.ablated`.
-        told: the same with "{data}" where the folder of the real surfaces is named: a table may
-            be made on one machine and read on another.
+        told: the same with "{data}" and "{out}" where the folders of the real surfaces and of the
+            cells are named: a table may be made on one machine and read on another.
     """
 
     surface: str
@@ -58,16 +58,18 @@ class Cell:
         return self.options[at[-1] + 1] if at else None
 
 
-def read_plan(path: Path, root: Path | None) -> list[Cell]:
+def read_plan(path: Path, root: Path | None, out: Path) -> list[Cell]:
     """The cells of a plan, seed by seed, so that a run cut short has each recipe once.
 
     A plan is JSON: `common` options of every training; `surfaces`, name -> {data: folder below
     `root` (none: the built-in surface), options}; `presets` and `recipes`, name -> options;
-    `seeds`. Later options win: surface, preset, recipe. "{data}" in an option stands for `root`.
+    `seeds`. Later options win: surface, preset, recipe. In an option "{data}" stands for `root`, "{out}"
+    for `out` and "{seed}" for the cell's seed: a teacher may be a cell of another plan.
 
     Args:
         path: the plan.
         root: the folder of the real surfaces, where there is one.
+        out: the folder that holds a folder per cell.
 
     Raises:
         InputError: it cannot be read, is no plan, or needs a folder that is not there.
@@ -92,8 +94,9 @@ def read_plan(path: Path, root: Path | None) -> list[Cell]:
         data = root / told["data"] if root is not None and "data" in told else None
         if data is not None and not data.is_dir():
             raise InputError(f"{surface}: no folder {data}")
-        asked = (*(str(word) for word in options), "--preset", preset, "--seed", str(seed))
-        words = tuple(word.replace("{data}", str(root)) for word in asked)
+        told_options = (str(word).replace("{seed}", str(seed)) for word in options)
+        asked = (*told_options, "--preset", preset, "--seed", str(seed))
+        words = tuple(w.replace("{data}", str(root)).replace("{out}", str(out)) for w in asked)
         cells.append(Cell(surface, preset, recipe, int(seed), data, words, asked))
     if len({cell.name for cell in cells}) != len(cells):
         raise InputError(f"plan {path}: two of its cells would share a folder; rename a recipe")

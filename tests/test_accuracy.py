@@ -201,12 +201,23 @@ def test_plans_that_are_none(
     root: Path, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        read_plan(a_plan(tmp_path / "plan.json", **changes), root)
+        read_plan(a_plan(tmp_path / "plan.json", **changes), root, tmp_path / "out")
 
 
 def test_a_plan_of_real_surfaces_needs_to_know_where_they_are(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--data-root"):
-        read_plan(a_plan(tmp_path / "plan.json"), None)
+        read_plan(a_plan(tmp_path / "plan.json"), None, tmp_path)
+
+
+def test_a_teacher_may_be_another_cell(root: Path, tmp_path: Path) -> None:
+    plan = a_plan(tmp_path / "plan.json", recipes={"a": ["--teacher", "{out}/edge-{seed}/run"]})
+    cells = read_plan(plan, root, tmp_path / "out")
+    assert [c.option("--teacher") for c in cells] == [
+        f"{tmp_path}/out/edge-{seed}/run" for seed in (0, 1)
+    ]
+    assert [c.told[c.told.index("--teacher") + 1] for c in cells] == [
+        f"{{out}}/edge-{seed}/run" for seed in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize("plan", sorted(accuracy.PLANS.glob("*.json")), ids=lambda p: p.stem)
@@ -216,7 +227,7 @@ def test_the_plans_that_ship_are_plans(plan: Path, tmp_path: Path) -> None:
 
     for name in ("kolektor_sdd", "dagm_class1"):
         (tmp_path / name).mkdir()
-    cells = read_plan(plan, tmp_path)
+    cells = read_plan(plan, tmp_path, tmp_path / "out")
     assert len(cells) >= 6
     for cell in cells:
         reader = ablated.parser() if cell.option("--ablate") else parser()
