@@ -63,8 +63,8 @@ def read_plan(path: Path, root: Path | None, out: Path) -> list[Cell]:
 
     A plan is JSON: `common` options of every training; `surfaces`, name -> {data: folder below
     `root` (none: the built-in surface), options}; `presets` and `recipes`, name -> options;
-    `seeds`. Later options win: surface, preset, recipe. In an option "{data}" stands for `root`, "{out}"
-    for `out` and "{seed}" for the cell's seed: a teacher may be a cell of another plan.
+    `seeds`. Later options win: surface, preset, recipe. In an option "{data}" stands for `root`,
+    "{out}" for `out` and "{seed}" for the cell's seed: a teacher may be a cell of another plan.
 
     Args:
         path: the plan.
