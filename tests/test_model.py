@@ -223,6 +223,20 @@ def test_configurations_that_cannot_be(wrong: dict[str, object]) -> None:
         replace(preset("nano"), **wrong)
 
 
+@given(st.lists(st.floats(0, 1e3), min_size=3, max_size=3).filter(lambda w: sum(w) > 1e-3))
+def test_map_weights_are_brought_to_one(weights: list[float]) -> None:
+    """So that the map of eq. 11 keeps its range, [0, 1]."""
+    found = preset("nano", map_weights=weights).map_weights
+    assert sum(found) == pytest.approx(1)
+    assert np.allclose(np.array(found) * sum(weights), weights)
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0), (1, -1, 1), (1, np.nan, 1), (np.inf, 1, 1)])
+def test_map_weights_that_cannot_be(weights: tuple[float, float, float]) -> None:
+    with pytest.raises(InputError, match="map weights"):
+        preset("nano", map_weights=weights)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_configuration_survives_json(name: str) -> None:
     config = preset(name, image_size=128, softmax_scale=10.0, gray=True)

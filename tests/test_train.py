@@ -250,3 +250,13 @@ def test_a_recipe_fills_in_what_is_not_said() -> None:
         read([*out, "--recipe", "short", "--epochs", "2", "1", "--lr", "0.5", "--crop", "64"]), 32
     )
     assert (own.steps, own.lr, own.crop, own.ema) == ((4, 2), 0.5, 64, 0.995)
+    weights = [read([*out, *more]).map_weights for more in ([], ["--recipe", "short"])]
+    assert weights == [(0.2, 0.2, 0.6), (1, 1, 1)]
+
+
+def test_map_weights_are_the_nets(photographs: Path, tmp_path: Path) -> None:
+    words = ["--data", str(photographs), "--steps", "1", "1", *SMALL, "--map-weights"]
+    assert main([*words, "1", "1", "2", "--out", str(tmp_path / "run")]) == 0
+    assert checkpoint.load(tmp_path / "run").config.map_weights == (0.25, 0.25, 0.5)
+    assert main([*words, "0", "0", "0", "--out", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()
