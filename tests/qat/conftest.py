@@ -109,6 +109,13 @@ def losses(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that a refusal ends with; there must be just one."""
+    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
+    assert len(errors) == 1
+    return errors[0]
+
+
 @pytest.fixture(scope="session")
 def whole(qat: Qat, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
@@ -119,4 +126,6 @@ def whole(qat: Qat, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kit() -> SimpleNamespace:
     """The functions above, for test files that cannot import this one."""
-    return SimpleNamespace(striped=striped, as_tensor=as_tensor, lively=lively, losses=losses)
+    return SimpleNamespace(
+        striped=striped, as_tensor=as_tensor, lively=lively, losses=losses, one_error=one_error
+    )

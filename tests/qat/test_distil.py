@@ -89,13 +89,16 @@ def test_a_state_is_resumed_with_its_own_teacher_only(
     ],
 )
 def test_what_cannot_teach_is_refused(
-    taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str], told: str
+    kit: SimpleNamespace,
+    taught: Taught,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    extra: list[str],
+    told: str,
 ) -> None:
     """Seed 1 splits otherwise: its threshold pictures are some that the teacher was shown."""
     assert taught(tmp_path / "run", *extra) == 2
-    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
-    assert len(errors) == 1
-    assert told in errors[0]
+    assert told in kit.one_error(capsys)
     assert not (tmp_path / "run").exists()
 
 

@@ -109,12 +109,6 @@ def test_stopped_it_resumes_to_the_same_losses(
     assert a.training == b.training
 
 
-def one_error(capsys: pytest.CaptureFixture[str]) -> str:
-    errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error:")]
-    assert len(errors) == 1
-    return errors[0]
-
-
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
@@ -131,24 +125,34 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_bad_options_get_one_line_and_exit_2(
-    qat: Qat, tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str], told: str
+    kit: SimpleNamespace,
+    qat: Qat,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    extra: list[str],
+    told: str,
 ) -> None:
     assert qat(tmp_path / "run", *extra) == 2
-    assert told in one_error(capsys)
+    assert told in kit.one_error(capsys)
     assert not (tmp_path / "run").exists()
 
 
 def test_without_qat_steps_are_two(
-    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kit: SimpleNamespace, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--data", str(photographs), "--out", str(tmp_path / "run"), "--steps", "3"]
     assert main([*arguments, *TRAIN]) == 2
-    assert "two numbers" in one_error(capsys)
+    assert "two numbers" in kit.one_error(capsys)
 
 
 @pytest.mark.parametrize("fault", ["unfinished", "twice", "not finite", "no record", "another net"])
 def test_a_wrong_checkpoint_is_refused(
-    qat: Qat, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+    kit: SimpleNamespace,
+    qat: Qat,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fault: str,
 ) -> None:
     found = checkpoint.load(trained)
     if fault == "unfinished":
@@ -171,7 +175,7 @@ def test_a_wrong_checkpoint_is_refused(
         "no record": "how it was trained",
         "another net": "shape (4,)",
     }
-    assert wanted[fault] in one_error(capsys)
+    assert wanted[fault] in kit.one_error(capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -190,7 +194,7 @@ def test_other_photographs_are_refused(
     for i, picture in enumerate(kit.striped(12, seed=9)):
         write_png(root / "train" / "good" / f"new{i}.png", picture)
     assert qat(tmp_path / "run", "--data", str(root)) == 2
-    assert "was trained on 16 pictures" in one_error(capsys)
+    assert "was trained on 16 pictures" in kit.one_error(capsys)
 
 
 def test_the_run_it_came_from_is_never_overwritten(
